@@ -1,0 +1,97 @@
+//! The two address families behind one trait, so that a session, a table or a rewrite is written once.
+
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// An IP address of one family. Implemented by [`Ipv4Addr`] and [`Ipv6Addr`] only.
+pub trait Addr: Copy + Eq + Ord + Hash + Debug + Display + Send + Sync + Into<IpAddr> + 'static {
+    /// Length on the wire in bytes.
+    const LEN: usize;
+    /// True for IPv6.
+    const IS_V6: bool;
+    /// The address 0.0.0.0 or ::.
+    const UNSPECIFIED: Self;
+
+    /// Reads the address from the first [`Addr::LEN`] bytes, in network order. Shorter input is the caller's error
+    /// and panics; parsers check lengths first.
+    fn read(bytes: &[u8]) -> Self;
+    /// Writes the address in network order to the first [`Addr::LEN`] bytes.
+    fn write(self, bytes: &mut [u8]);
+    /// The sum of the address's 16-bit words, as RFC 1071 adds them, not folded.
+    fn word_sum(self) -> u32;
+    /// The address's bits as two 64-bit words, for hashing. IPv4 fills the low half of the second word.
+    fn words(self) -> [u64; 2];
+    /// The address when `ip` is of this family.
+    fn from_ip(ip: IpAddr) -> Option<Self>;
+}
+
+impl Addr for Ipv4Addr {
+    const LEN: usize = 4;
+    const IS_V6: bool = false;
+    const UNSPECIFIED: Self = Ipv4Addr::UNSPECIFIED;
+
+    #[inline(always)]
+    fn read(bytes: &[u8]) -> Self {
+        Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3])
+    }
+
+    #[inline(always)]
+    fn write(self, bytes: &mut [u8]) {
+        bytes[..4].copy_from_slice(&self.octets());
+    }
+
+    #[inline(always)]
+    fn word_sum(self) -> u32 {
+        let bits = self.to_bits();
+        (bits >> 16) + (bits & 0xffff)
+    }
+
+    #[inline(always)]
+    fn words(self) -> [u64; 2] {
+        [0, u64::from(self.to_bits())]
+    }
+
+    fn from_ip(ip: IpAddr) -> Option<Self> {
+        match ip {
+            IpAddr::V4(ip) => Some(ip),
+            IpAddr::V6(_) => None,
+        }
+    }
+}
+
+impl Addr for Ipv6Addr {
+    const LEN: usize = 16;
+    const IS_V6: bool = true;
+    const UNSPECIFIED: Self = Ipv6Addr::UNSPECIFIED;
+
+    #[inline(always)]
+    fn read(bytes: &[u8]) -> Self {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&bytes[..16]);
+        Ipv6Addr::from(octets)
+    }
+
+    #[inline(always)]
+    fn write(self, bytes: &mut [u8]) {
+        bytes[..16].copy_from_slice(&self.octets());
+    }
+
+    #[inline(always)]
+    fn word_sum(self) -> u32 {
+        self.octets().chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum()
+    }
+
+    #[inline(always)]
+    fn words(self) -> [u64; 2] {
+        let bits = self.to_bits();
+        [(bits >> 64) as u64, bits as u64]
+    }
+
+    fn from_ip(ip: IpAddr) -> Option<Self> {
+        match ip {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(ip) => Some(ip),
+        }
+    }
+}

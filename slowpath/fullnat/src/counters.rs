@@ -1,1 +1,160 @@
-//! To be written.
+//! Counters a worker keeps and others read: plain additions by their one writer, visible to all.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::id::{ServerId, ServiceId};
+use crate::reason::DropReason;
+
+/// A counter with one writer and any number of readers. An addition is a load and a store, not a locked instruction.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds `n`. Only the owning worker may call it: concurrent additions lose counts (they break nothing else).
+    #[inline(always)]
+    pub fn add(&self, n: u64) {
+        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
+    }
+
+    /// Sets a gauge.
+    #[inline(always)]
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// The value now.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Packets and bytes of both directions, and sessions, of a service or a real server.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct Traffic {
+    /// Packets from clients.
+    pub packets_in: Counter,
+    /// Bytes from clients, Ethernet header included.
+    pub bytes_in: Counter,
+    /// Packets from real servers.
+    pub packets_out: Counter,
+    /// Bytes from real servers, Ethernet header included.
+    pub bytes_out: Counter,
+    /// Sessions begun.
+    pub sessions: Counter,
+    /// Sessions refused: no server, no port, no room.
+    pub refused: Counter,
+}
+
+/// All counters of one worker.
+#[derive(Debug)]
+pub struct Counters {
+    /// Packets received.
+    pub rx_packets: Counter,
+    /// Bytes received, without FCS.
+    pub rx_bytes: Counter,
+    /// Packets given to the transmit queues.
+    pub tx_packets: Counter,
+    /// Bytes given to the transmit queues.
+    pub tx_bytes: Counter,
+    /// Packets handed to another worker.
+    pub handed_over: Counter,
+    /// Packets taken from other workers.
+    pub taken_over: Counter,
+    /// Polls that found at least one packet.
+    pub busy_polls: Counter,
+    /// Polls that found none.
+    pub idle_polls: Counter,
+    /// Sessions now (a gauge), IPv4.
+    pub sessions_v4: Counter,
+    /// Sessions now (a gauge), IPv6.
+    pub sessions_v6: Counter,
+    /// Sessions made.
+    pub sessions_created: Counter,
+    /// Sessions ended by timeout or close.
+    pub sessions_ended: Counter,
+    /// Sessions whose client reused its address and port before the old one had gone.
+    pub sessions_reopened: Counter,
+    /// RST segments that matched no expected sequence number and changed nothing (RFC 5961).
+    pub rst_ignored: Counter,
+    /// Segments that carried TOA to a real server.
+    pub toa_added: Counter,
+    /// Client-made TOA options removed.
+    pub toa_stripped: Counter,
+    /// Segments that should have carried TOA and had no room among the TCP options.
+    pub toa_no_room: Counter,
+    /// Segments that should have carried TOA and would have exceeded the MTU.
+    pub toa_over_mtu: Counter,
+    /// ICMP errors translated and sent on.
+    pub icmp_translated: Counter,
+    /// Echo requests answered.
+    pub echo_answered: Counter,
+    /// ARP requests and neighbour solicitations answered.
+    pub neighbor_answered: Counter,
+    /// ICMP errors sent on the balancer's own account.
+    pub icmp_sent: Counter,
+    /// RST segments sent to clients.
+    pub rst_sent: Counter,
+    drops: [Counter; DropReason::SLOTS],
+    services: Box<[Traffic]>,
+    servers: Box<[Traffic]>,
+}
+
+impl Counters {
+    /// Zeroed counters with room for so many services and servers; traffic of ids beyond is counted in the last slot.
+    pub fn new(services: usize, servers: usize) -> Self {
+        let traffic = |n: usize| (0..n.max(1)).map(|_| Traffic::default()).collect();
+        Counters {
+            rx_packets: Counter::default(),
+            rx_bytes: Counter::default(),
+            tx_packets: Counter::default(),
+            tx_bytes: Counter::default(),
+            handed_over: Counter::default(),
+            taken_over: Counter::default(),
+            busy_polls: Counter::default(),
+            idle_polls: Counter::default(),
+            sessions_v4: Counter::default(),
+            sessions_v6: Counter::default(),
+            sessions_created: Counter::default(),
+            sessions_ended: Counter::default(),
+            sessions_reopened: Counter::default(),
+            rst_ignored: Counter::default(),
+            toa_added: Counter::default(),
+            toa_stripped: Counter::default(),
+            toa_no_room: Counter::default(),
+            toa_over_mtu: Counter::default(),
+            icmp_translated: Counter::default(),
+            echo_answered: Counter::default(),
+            neighbor_answered: Counter::default(),
+            icmp_sent: Counter::default(),
+            rst_sent: Counter::default(),
+            drops: std::array::from_fn(|_| Counter::default()),
+            services: traffic(services),
+            servers: traffic(servers),
+        }
+    }
+
+    /// Counts one dropped packet.
+    #[inline(always)]
+    pub fn drop(&self, reason: DropReason) {
+        self.drops[reason as usize % DropReason::SLOTS].add(1);
+    }
+
+    /// Packets dropped for this reason.
+    pub fn dropped(&self, reason: DropReason) -> u64 {
+        self.drops[reason as usize % DropReason::SLOTS].get()
+    }
+
+    /// Traffic of a service.
+    #[inline(always)]
+    pub fn service(&self, id: ServiceId) -> &Traffic {
+        &self.services[usize::from(id.0).min(self.services.len() - 1)]
+    }
+
+    /// Traffic of a real server.
+    #[inline(always)]
+    pub fn server(&self, id: ServerId) -> &Traffic {
+        &self.servers[usize::from(id.0).min(self.servers.len() - 1)]
+    }
+}

@@ -1,1 +1,248 @@
-//! To be written.
+//! The plan: what the operator configured, compiled for the workers. Immutable; a reload makes a new one.
+//!
+//! Services and servers keep their ids over reloads, so that sessions, counters and switch entries can name them by
+//! number. Everything a worker changes while it runs lives elsewhere (scheduler state, port spaces, sessions), except the
+//! few counters that all workers share in [`ServerShared`].
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use hashbrown::HashMap;
+
+use crate::id::{IfaceId, Proto, RPort, ServerId, ServiceId, VPort};
+use crate::route::Routes;
+use crate::sched::SchedulerKind;
+use crate::tcp::Timeouts;
+use crate::wire::Mac;
+
+/// The whole configuration as the workers see it.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// Counts reloads; the first plan is 1.
+    pub generation: u64,
+    /// The interfaces, by [`IfaceId`].
+    pub interfaces: Vec<Interface>,
+    /// Connected, static and default routes.
+    pub routes: Routes,
+    /// Pools of local addresses, named by [`Service::pool`].
+    pub pools: Vec<LocalPool>,
+    /// Milliseconds a released local port rests before it is used again.
+    pub quarantine_ms: u64,
+    services: Vec<Option<Service>>,
+    servers: Vec<Option<Server>>,
+    by_vip: HashMap<(IpAddr, VPort, Proto), ServiceId>,
+    own: HashMap<IpAddr, Own>,
+}
+
+/// An interface of the balancer.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    /// The operator's name for it.
+    pub name: String,
+    /// Its MAC address.
+    pub mac: Mac,
+    /// The largest IP packet that leaves by it, in bytes.
+    pub mtu: u16,
+    /// Its own addresses with their prefix lengths; what is inside a prefix is on the link.
+    pub addresses: Vec<(IpAddr, u8)>,
+}
+
+/// What clients connect to.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its slot in the plan.
+    pub id: ServiceId,
+    /// The operator's name for it.
+    pub name: String,
+    /// The VIP.
+    pub vip: IpAddr,
+    /// The port on the VIP.
+    pub vport: VPort,
+    /// TCP or UDP.
+    pub proto: Proto,
+    /// How a real server is chosen.
+    pub scheduler: SchedulerKind,
+    /// The real servers, in configured order, those of weight 0 included.
+    pub servers: Vec<ServerId>,
+    /// Index into [`Plan::pools`].
+    pub pool: usize,
+    /// Whether the client's address travels to the real server in TCP option 254.
+    pub toa: bool,
+    /// Clients of one prefix stay with one server, when set.
+    pub persistence: Option<PersistenceRule>,
+    /// Session timeouts by state.
+    pub timeouts: Timeouts,
+}
+
+/// Persistence: connections from one client prefix go to the same real server until none came for a while.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PersistenceRule {
+    /// Milliseconds without a new connection after which the client's server is forgotten.
+    pub timeout_ms: u64,
+    /// Prefix length for IPv4 clients, 0 to 32.
+    pub prefix_v4: u8,
+    /// Prefix length for IPv6 clients, 0 to 128.
+    pub prefix_v6: u8,
+}
+
+/// A real server of one service.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// Its slot in the plan.
+    pub id: ServerId,
+    /// The service it belongs to.
+    pub service: ServiceId,
+    /// The RIP.
+    pub rip: IpAddr,
+    /// The port on the RIP.
+    pub rport: RPort,
+    /// Share of new sessions; 0 drains: sessions go on, none begins.
+    pub weight: u16,
+    /// Most sessions at a time over all workers; 0 means no limit.
+    pub max_connections: u32,
+    /// What all workers count together.
+    pub shared: Arc<ServerShared>,
+}
+
+/// Counters of one real server that all workers share; written when a session begins or ends, never per packet.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub struct ServerShared {
+    active: AtomicU32,
+}
+
+impl ServerShared {
+    /// Sessions that count on the server now.
+    pub fn active(&self) -> u32 {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Counts one more session; false, with nothing counted, when `max` (0 = no limit) is reached.
+    pub fn begin(&self, max: u32) -> bool {
+        let before = self.active.fetch_add(1, Ordering::Relaxed);
+        if max != 0 && before >= max {
+            self.active.fetch_sub(1, Ordering::Relaxed);
+            return false;
+        }
+        true
+    }
+
+    /// Counts one session less.
+    pub fn end(&self) {
+        self.active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Local addresses (LIPs) and the ports used on them.
+#[derive(Clone, Debug)]
+pub struct LocalPool {
+    /// The operator's name for it.
+    pub name: String,
+    /// IPv4 LIPs.
+    pub v4: Vec<Ipv4Addr>,
+    /// IPv6 LIPs.
+    pub v6: Vec<Ipv6Addr>,
+    /// The ports of each LIP that sessions may use.
+    pub ports: RangeInclusive<u16>,
+}
+
+/// What an address of ours is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Own {
+    /// The address of one or more services.
+    Vip,
+    /// A local address: the source real servers see.
+    Lip,
+    /// An interface's own address.
+    Interface(IfaceId),
+}
+
+impl Plan {
+    /// Builds a plan from its parts. `services` and `servers` carry the ids that decide their slots.
+    pub fn new(
+        generation: u64,
+        interfaces: Vec<Interface>,
+        routes: Routes,
+        pools: Vec<LocalPool>,
+        quarantine_ms: u64,
+        services: Vec<Service>,
+        servers: Vec<Server>,
+    ) -> Self {
+        let mut own = HashMap::new();
+        for (i, interface) in interfaces.iter().enumerate() {
+            for &(address, _) in &interface.addresses {
+                own.insert(address, Own::Interface(IfaceId(i as u8)));
+            }
+        }
+        for pool in &pools {
+            own.extend(pool.v4.iter().map(|&a| (IpAddr::V4(a), Own::Lip)));
+            own.extend(pool.v6.iter().map(|&a| (IpAddr::V6(a), Own::Lip)));
+        }
+        own.extend(services.iter().map(|s| (s.vip, Own::Vip)));
+        let by_vip = services.iter().map(|s| ((s.vip, s.vport, s.proto), s.id)).collect();
+        Plan {
+            generation,
+            interfaces,
+            routes,
+            pools,
+            quarantine_ms,
+            services: slots(services, |s| s.id.0),
+            servers: slots(servers, |s| s.id.0),
+            by_vip,
+            own,
+        }
+    }
+
+    /// The service with this VIP, port and protocol.
+    pub fn service_at(&self, vip: IpAddr, vport: VPort, proto: Proto) -> Option<&Service> {
+        self.service(*self.by_vip.get(&(vip, vport, proto))?)
+    }
+
+    /// The service in this slot.
+    pub fn service(&self, id: ServiceId) -> Option<&Service> {
+        self.services.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// The real server in this slot.
+    pub fn server(&self, id: ServerId) -> Option<&Server> {
+        self.servers.get(usize::from(id.0))?.as_ref()
+    }
+
+    /// All services, by id.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.iter().flatten()
+    }
+
+    /// All real servers, by id.
+    pub fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.servers.iter().flatten()
+    }
+
+    /// What `address` is for, when it is ours.
+    pub fn own(&self, address: IpAddr) -> Option<Own> {
+        self.own.get(&address).copied()
+    }
+
+    /// The interface in this slot. Ids come from the plan itself, which has at least one interface.
+    pub fn interface(&self, id: IfaceId) -> &Interface {
+        &self.interfaces[usize::from(id.0)]
+    }
+
+    /// All addresses of ours, for announcing them.
+    pub fn own_addresses(&self) -> impl Iterator<Item = (IpAddr, Own)> {
+        self.own.iter().map(|(&address, &own)| (address, own))
+    }
+}
+
+/// Places each item at the index `slot` gives it.
+fn slots<T>(items: Vec<T>, slot: impl Fn(&T) -> u16) -> Vec<Option<T>> {
+    let len = items.iter().map(|i| usize::from(slot(i)) + 1).max().unwrap_or(0);
+    let mut slots: Vec<Option<T>> = (0..len).map(|_| None).collect();
+    for item in items {
+        let at = usize::from(slot(&item));
+        slots[at] = Some(item);
+    }
+    slots
+}

@@ -1,1 +1,5 @@
-//! To be written.
+//! The TCP state machine.
+
+/// Session timeouts by state, in milliseconds.
+#[derive(Clone, Debug, Default)]
+pub struct Timeouts {}

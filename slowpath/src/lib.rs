@@ -1,1 +1,4 @@
-//! To be written.
+//! The daemon `carom`: config, workers, admin API and command line around the pure core `fullnat`.
+
+pub mod control;
+pub mod daemon;

@@ -1,2 +1,3 @@
 //! The `carom` command.
+//!
 fn main() {}

@@ -1,5 +1,6 @@
 //! The running balancer as control sees it: plan, counters of the workers, and questions to them.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -69,9 +70,35 @@ pub struct WorkerSilent {
     pub ms: u64,
 }
 
+/// A list of sessions that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionsError {
+    /// The cursor is not one that an earlier page gave.
+    #[error("the cursor `{0}` is not one that an earlier page gave")]
+    BadCursor(String),
+    /// A worker did not answer.
+    #[error(transparent)]
+    WorkerSilent(#[from] WorkerSilent),
+}
+
+/// What was settled when the balancer started and does not change while it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// The config file; a reload reads it again.
+    pub config_path: PathBuf,
+    /// Memory for packets and sessions is on hugepages.
+    pub hugepages: bool,
+    /// Bytes taken for packets and sessions.
+    pub memory_bytes: u64,
+    /// Most sessions at a time, over all workers.
+    pub session_capacity: u64,
+}
+
 /// The running balancer.
 #[derive(Debug)]
 pub struct Daemon {
+    /// What was settled at the start.
+    pub settled: Settled,
     /// When it started.
     pub started: Instant,
     /// The plan in force.
@@ -87,7 +114,7 @@ impl Daemon {
         _filter: SessionFilter,
         _cursor: Option<&str>,
         _limit: usize,
-    ) -> Result<SessionPage, WorkerSilent> {
+    ) -> Result<SessionPage, SessionsError> {
         Ok(SessionPage { sessions: Vec::new(), next: None })
     }
 

@@ -1,0 +1,83 @@
+//! Packets that wait for their next hop's MAC address, per worker.
+
+use super::Neighbors;
+use crate::frame::Frame;
+use crate::id::{IfaceId, NexthopId};
+use crate::time::Time;
+use crate::wire::Mac;
+
+/// Packets that wait for one next hop.
+pub const PER_NEXTHOP: usize = 8;
+/// Packets that wait in one worker.
+pub const TOTAL: usize = 256;
+/// Milliseconds a packet waits at most: as long as three probes may take. Shorter than
+/// [`MIN_UNUSED_MS`](super::housekeeping::MIN_UNUSED_MS), so that an id cannot change its meaning meanwhile.
+pub const WAIT_MS: u64 = 3_000;
+
+/// A bounded queue for packets whose next hop is being resolved. Nothing is allocated after it is made.
+///
+/// A full queue refuses the new packet and keeps the old ones, unlike Linux, which drops the oldest: the first packets
+/// are the SYNs and handshake ACKs of sessions, and the newest can be counted with its reason where it is
+/// refused. A client sends both again in a second.
+#[derive(Debug)]
+pub struct PendingQueue<F> {
+    waiting: Vec<Waiting<F>>,
+}
+
+#[derive(Debug)]
+struct Waiting<F> {
+    id: NexthopId,
+    iface: IfaceId,
+    until: Time,
+    frame: F,
+}
+
+impl<F: Frame> PendingQueue<F> {
+    /// An empty queue.
+    pub fn new() -> Self {
+        PendingQueue { waiting: Vec::with_capacity(TOTAL) }
+    }
+
+    /// Queues a packet; gives it back when 8 wait for this next hop or 256 in all. Call [`Neighbors::want`] too.
+    pub fn push(&mut self, id: NexthopId, iface: IfaceId, now: Time, frame: F) -> Result<(), F> {
+        if self.waiting.len() == TOTAL || self.waiting.iter().filter(|w| w.id == id).count() >= PER_NEXTHOP {
+            return Err(frame);
+        }
+        self.waiting.push(Waiting { id, iface, until: now.after(WAIT_MS), frame });
+        Ok(())
+    }
+
+    /// Gives away the packets whose next hop is known by now, in the order they came.
+    pub fn drain_resolved(&mut self, table: &Neighbors, mut send: impl FnMut(IfaceId, Mac, F)) {
+        for w in self.waiting.extract_if(.., |w| table.mac(w.id).is_some()) {
+            match table.mac(w.id) {
+                Some(mac) => send(w.iface, mac, w.frame),
+                // Forgotten between the two looks: the packet is lost as it would be on the wire.
+                None => drop(w.frame),
+            }
+        }
+    }
+
+    /// Gives away the packets whose next hop failed or that waited too long, for counting.
+    pub fn drain_failed(&mut self, table: &Neighbors, now: Time, mut drop: impl FnMut(IfaceId, F)) {
+        for w in self.waiting.extract_if(.., |w| table.failed(w.id) || now >= w.until) {
+            drop(w.iface, w.frame);
+        }
+    }
+
+    /// Packets waiting.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// True when none waits: nothing to drain.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+impl<F: Frame> Default for PendingQueue<F> {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,98 @@
+//! Records what passes an interface.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use crate::netns::Netns;
+use crate::packet::Packet;
+use crate::pcap::{self, Record};
+use crate::raw::RawSocket;
+
+/// A capture that runs until it is dropped. Both directions of the interface, whole frames, in the order of passing.
+#[derive(Debug)]
+pub struct Capture {
+    shared: Arc<Shared>,
+    reader: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    stop: AtomicBool,
+    records: Mutex<Vec<Record>>,
+}
+
+impl Capture {
+    /// Begins; nothing that passes after the return is missed.
+    pub fn start(ns: &Netns, interface: &str) -> Result<Self> {
+        let socket = RawSocket::open(ns, interface)?;
+        let shared = Arc::new(Shared { stop: AtomicBool::new(false), records: Mutex::default() });
+        let reader = thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || {
+                let start = Instant::now();
+                while !shared.stop.load(Ordering::Relaxed) {
+                    if let Ok(Some((frame, _))) = socket.receive(Duration::from_millis(20)) {
+                        let record = Record { time: start.elapsed(), frame };
+                        shared.records.lock().unwrap_or_else(|e| e.into_inner()).push(record);
+                    }
+                }
+            }
+        });
+        Ok(Capture { shared, reader: Some(reader) })
+    }
+
+    /// Everything so far.
+    pub fn records(&self) -> Vec<Record> {
+        self.shared.records.lock().unwrap_or_else(|e| e.into_inner()).clone()
+    }
+
+    /// The IP packets so far that `wanted` accepts.
+    pub fn packets(&self, wanted: impl Fn(&Packet) -> bool) -> Vec<Packet> {
+        self.records().iter().filter_map(|it| Packet::parse(&it.frame)).filter(wanted).collect()
+    }
+
+    /// Waits until at least `count` packets that `wanted` accepts have passed, and returns them; when they do not come
+    /// in five seconds, those that did.
+    pub fn wait_for(&self, count: usize, wanted: impl Fn(&Packet) -> bool) -> Vec<Packet> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let packets = self.packets(&wanted);
+            if packets.len() >= count || Instant::now() > deadline {
+                return packets;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until nothing has passed for 200 ms, so that [`Capture::packets`] gives a finished exchange.
+    pub fn settle(&self) {
+        let mut seen = usize::MAX;
+        loop {
+            let now = self.shared.records.lock().unwrap_or_else(|e| e.into_inner()).len();
+            if now == seen {
+                return;
+            }
+            seen = now;
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Writes everything so far to a file that tcpdump can read.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        pcap::write(path, &self.records())
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! The test network without a balancer: what fails here is the harness's fault, what fails elsewhere is not.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bmv2_tests::capture::Capture;
+use bmv2_tests::http::{self, HttpServer};
+use bmv2_tests::netns::Netns;
+use bmv2_tests::packet::flag;
+use bmv2_tests::topology::{
+    Arms, BALANCER_BACK, BALANCER_FRONT, CLIENT, Dual, ROUTER_BACK, SERVERS, Topology, add_address,
+};
+use bmv2_tests::udp::{self, UdpEcho};
+use bmv2_tests::{blob, icmp};
+
+/// The kernel of the balancer's namespace as a plain router.
+fn route_plainly(topology: &Topology) {
+    let ns: &Netns = &topology.balancer;
+    for (key, value) in [
+        ("ipv6.conf.p0.accept_dad", "0"),
+        ("ipv6.conf.p1.accept_dad", "0"),
+        ("ipv6.conf.all.disable_ipv6", "0"),
+        ("ipv6.conf.p0.disable_ipv6", "0"),
+        ("ipv6.conf.p1.disable_ipv6", "0"),
+        ("ipv4.ip_forward", "1"),
+        ("ipv6.conf.all.forwarding", "1"),
+    ] {
+        ns.sysctl(key, value).unwrap();
+    }
+    add_address(ns, "p0", BALANCER_FRONT).unwrap();
+    add_address(ns, "p1", BALANCER_BACK).unwrap();
+    let route = |ns: &Netns, v4: &str, v6: &str, via: Dual| {
+        ns.ip(&format!("route add {v4} via {}", via.v4)).unwrap();
+        ns.ip(&format!("-6 route add {v6} via {}", via.v6)).unwrap();
+    };
+    route(ns, "10.20.0.0/16", "fd20::/16", ROUTER_BACK);
+    route(&topology.router, "10.10.0.0/24", "fd10::/64", BALANCER_BACK);
+}
+
+#[test]
+fn carries_traffic_by_itself() {
+    if crate::skipped() {
+        return;
+    }
+    let topology = Topology::new(Arms::Two).unwrap();
+    route_plainly(&topology);
+    let [rs1, rs2] = &topology.servers;
+    let servers = [HttpServer::start(rs1, "rs1", 80).unwrap(), HttpServer::start(rs2, "rs2", 80).unwrap()];
+    let _echo = UdpEcho::start(rs2, "rs2", 53).unwrap();
+    let capture = Capture::start(rs1, "eth0").unwrap();
+
+    topology.client.run(|| {
+        for (server, name) in SERVERS.iter().zip(["rs1", "rs2"]) {
+            for (ip, own) in server.both().into_iter().zip(CLIENT.both()) {
+                let to = SocketAddr::new(ip, 80);
+                let text = http::get(to, "/").unwrap().text();
+                let seen: SocketAddr = text.strip_prefix(name).unwrap().trim().parse().unwrap();
+                assert_eq!(seen.ip(), own);
+                assert!(icmp::ping(ip, 56, Duration::from_secs(2)).unwrap(), "ping {ip}");
+                let report = http::load(to, 100, 8);
+                assert_eq!((report.answered(), report.failures.as_slice()), (100, &[][..]));
+            }
+        }
+        let from = SocketAddr::new(SERVERS[0].v4.into(), 80);
+        let expected = blob::sha256(blob::Blob::new(5_000_001)).unwrap();
+        let down = http::download(from, 5_000_001).unwrap();
+        assert_eq!((down.sha256, down.bytes), expected);
+        assert_eq!(http::upload(from, 5_000_001).unwrap().sha256, expected.0);
+        let answer = udp::ask(SocketAddr::new(SERVERS[1].v6.into(), 53), b"hello").unwrap();
+        assert!(answer.starts_with(b"rs2 [fd10::2]:") && answer.ends_with(b" hello"), "{answer:?}");
+    });
+
+    assert_eq!(servers[0].accepted(), 204);
+    capture.settle();
+    let syns = capture.packets(|p| p.tcp().is_some_and(|tcp| tcp.flags() == flag::SYN));
+    assert_eq!(syns.len(), 204);
+    let all = capture.packets(|_| true);
+    assert!(all.iter().all(|p| p.ip_checksum_ok() && p.l4_checksum_ok()), "offloads leave wrong checksums");
+    assert!(all.iter().all(|p| p.ip_len() <= 1500), "offloads leave oversized packets");
+}

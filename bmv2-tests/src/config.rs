@@ -1,1 +1,205 @@
-//! The balancer's configuration.
+//! The balancer's configuration, as the tests need to vary it. The one place that knows the syntax of `carom.toml`.
+
+use std::fmt::{self, Write};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::topology::{Arms, BALANCER_BACK, BALANCER_FRONT, Dual, LIP_FIRST, LIP_LAST, ROUTER_BACK, SERVERS, Topology};
+
+/// A transport protocol of a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+}
+
+/// A real server of a service.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Server {
+    /// RIP:rport.
+    pub address: SocketAddr,
+    /// Share of new sessions.
+    pub weight: u16,
+}
+
+/// A service.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// VIP:vport.
+    pub listen: SocketAddr,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Scheduler by its short name.
+    pub scheduler: &'static str,
+    /// Whether real servers learn the client's address. UDP has no way to.
+    pub toa: bool,
+    /// The real servers.
+    pub servers: Vec<Server>,
+}
+
+impl Service {
+    /// A service with both real servers at equal weight, on the port it listens on, without TOA.
+    pub fn new(name: &str, protocol: Protocol, vip: IpAddr, port: u16) -> Self {
+        let server = |at: Dual| Server {
+            address: SocketAddr::new(if vip.is_ipv4() { at.v4.into() } else { at.v6.into() }, port),
+            weight: 1,
+        };
+        Service {
+            name: name.to_owned(),
+            listen: SocketAddr::new(vip, port),
+            protocol,
+            scheduler: "wrr",
+            toa: false,
+            servers: SERVERS.map(server).to_vec(),
+        }
+    }
+
+    /// The same with another scheduler.
+    pub fn scheduler(self, scheduler: &'static str) -> Self {
+        Service { scheduler, ..self }
+    }
+
+    /// The same with TOA.
+    pub fn with_toa(self) -> Self {
+        Service { toa: true, ..self }
+    }
+
+    /// The same with these weights of its servers; a server without a weight here is left out.
+    pub fn weights(mut self, weights: &[u16]) -> Self {
+        self.servers.truncate(weights.len());
+        self.servers.iter_mut().zip(weights).for_each(|(server, &weight)| server.weight = weight);
+        self
+    }
+}
+
+/// A network interface of the balancer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Interface {
+    /// Its name in the config.
+    pub name: String,
+    /// DPDK device in Carom's short form.
+    pub device: String,
+    /// Its addresses.
+    pub addr: Dual,
+    /// Its default gateways, if any.
+    pub gateway: Option<Dual>,
+    /// Neighbours with a fixed MAC address.
+    pub neighbors: Vec<(IpAddr, String)>,
+}
+
+/// A whole configuration.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Worker threads.
+    pub workers: u16,
+    /// Network interfaces.
+    pub interfaces: Vec<Interface>,
+    /// Services.
+    pub services: Vec<Service>,
+    /// Path of the admin socket.
+    pub socket: String,
+    /// Tells DPDK processes apart.
+    pub file_prefix: String,
+    /// Whether hash keys and first ports are repeatable.
+    pub seed: Option<u64>,
+}
+
+impl Config {
+    /// The configuration for a balancer in this topology, with one worker and without services.
+    pub fn new(topology: &Topology) -> Self {
+        let names = topology.balancer_interfaces();
+        let interface = |name: &str, addr, gateway| Interface {
+            name: name.to_owned(),
+            device: format!("af_packet:{name}"),
+            addr,
+            gateway,
+            neighbors: Vec::new(),
+        };
+        Config {
+            workers: 1,
+            interfaces: match topology.arms {
+                Arms::One => vec![interface(names[0], BALANCER_BACK, Some(ROUTER_BACK))],
+                Arms::Two => vec![
+                    interface(names[0], BALANCER_FRONT, None),
+                    interface(names[1], BALANCER_BACK, Some(ROUTER_BACK)),
+                ],
+            },
+            services: Vec::new(),
+            socket: topology.dir().join("admin.sock").display().to_string(),
+            file_prefix: topology.prefix().to_owned(),
+            seed: None,
+        }
+    }
+
+    /// The same with more workers.
+    pub fn workers(self, workers: u16) -> Self {
+        Config { workers, ..self }
+    }
+
+    /// The same with one more service.
+    pub fn service(mut self, service: Service) -> Self {
+        self.services.push(service);
+        self
+    }
+
+    /// The service of this name, to be changed. Panics without one: the test has a typing error.
+    pub fn service_mut(&mut self, name: &str) -> &mut Service {
+        let found = self.services.iter_mut().find(|service| service.name == name);
+        found.unwrap_or_else(|| panic!("no service {name} in the test's config"))
+    }
+}
+
+/// The text of `carom.toml`.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "[workers]\ncount = {}\n", self.workers)?;
+        // Small tables: a test machine has neither huge pages nor much memory.
+        writeln!(f, "[limits]\nsessions = 50000\nsessions6 = 20000\n")?;
+        writeln!(f, "[dpdk]\nfile_prefix = \"{}\"\nmemory_mb = 256\n", self.file_prefix)?;
+        writeln!(f, "[admin]\nsocket = \"{}\"\n", self.socket)?;
+        if let Some(seed) = self.seed {
+            writeln!(f, "[debug]\nseed = {seed}\n")?;
+        }
+        self.interfaces.iter().try_for_each(|interface| writeln!(f, "{interface}"))?;
+        let (first, last) = (LIP_FIRST, LIP_LAST);
+        writeln!(f, "[[pool]]\nname = \"lips\"")?;
+        writeln!(f, "addresses = [\"{}-{}\", \"{}-{}\"]\n", first.v4, last.v4, first.v6, last.v6)?;
+        self.services.iter().try_for_each(|service| writeln!(f, "{service}"))
+    }
+}
+
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "[[interface]]\nname = \"{}\"\ndevice = \"{}\"", self.name, self.device)?;
+        writeln!(f, "addresses = [\"{}/24\", \"{}/64\"]", self.addr.v4, self.addr.v6)?;
+        if let Some(gateway) = self.gateway {
+            writeln!(f, "gateway = [\"{}\", \"{}\"]", gateway.v4, gateway.v6)?;
+        }
+        if !self.neighbors.is_empty() {
+            let mut table = String::new();
+            for (ip, mac) in &self.neighbors {
+                write!(table, "{}\"{ip}\" = \"{mac}\"", if table.is_empty() { "" } else { ", " })?;
+            }
+            writeln!(f, "neighbors = {{ {table} }}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Service {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "[[service]]\nname = \"{}\"\nlisten = \"{}\"", self.name, self.listen)?;
+        match self.protocol {
+            Protocol::Tcp => writeln!(f, "protocol = \"tcp\"\ntoa = {}", self.toa)?,
+            Protocol::Udp => writeln!(f, "protocol = \"udp\"")?,
+        }
+        writeln!(f, "scheduler = \"{}\"\nservers = [", self.scheduler)?;
+        for server in &self.servers {
+            writeln!(f, "    {{ address = \"{}\", weight = {} }},", server.address, server.weight)?;
+        }
+        writeln!(f, "]")
+    }
+}

@@ -1,0 +1,206 @@
+//! The config file: read, checked, and compiled to the workers' [plan](fullnat::plan).
+//!
+//! - [`load`] (or [`parse`] for a text at hand) gives a [`Config`] that passed every check, or [`Refused`], which prints one
+//!   line per problem: file, line, column, key, what is wrong and the mend. [`Config`] derefs to [`types::File`], what the
+//!   operator wrote with defaults filled in; [`Config::workers`], [`Config::eal_devices`] and [`Config::routes`] are worked
+//!   out from it.
+//! - [`Compiler`] lives as long as the daemon. [`Compiler::compile`] makes the plan of the next generation; services and
+//!   servers keep their ids and shared counters.
+//! - [`Config::check_reload`] refuses what cannot change without a restart. A reload is: `load`, `check_reload`, `compile`.
+//! - [`check_command`] is `carom check`; [`schema`] describes the file.
+
+pub mod compile;
+mod decode;
+pub mod device;
+mod path;
+mod problem;
+mod reference;
+mod reload;
+pub mod short;
+pub mod types;
+mod validate;
+pub mod value;
+
+use std::net::IpAddr;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::Deserialize;
+use toml::de::DeTable;
+
+pub use compile::{CompileError, Compiler};
+pub use device::{Device, EalDevice};
+pub use problem::{Problem, Refused};
+pub use reference::schema;
+
+use decode::DecodeError;
+use path::{KeyPath, Places};
+use types::File;
+use value::Cidr;
+
+/// Exit code of every command for a config that was refused.
+pub const EXIT_REFUSED: u8 = 2;
+
+/// Larger files are refused unread: 64 MiB, about half a million servers.
+const MAX_FILE: u64 = 64 << 20;
+
+/// A config that passed every check.
+#[derive(Clone, Debug)]
+pub struct Config {
+    file: File,
+    path: PathBuf,
+    source: Source,
+    resolved: validate::Resolved,
+    warnings: Vec<Problem>,
+}
+
+/// A text and the places of its keys.
+#[derive(Clone, Debug)]
+struct Source {
+    text: String,
+    places: Places,
+}
+
+/// A route: to a prefix by an interface, through a gateway or directly.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RouteEntry {
+    /// The destination.
+    pub to: Cidr,
+    /// The gateway; `None` when the prefix is on the link.
+    pub via: Option<IpAddr>,
+    /// Index of the interface.
+    pub interface: usize,
+}
+
+impl Deref for Config {
+    type Target = File;
+
+    fn deref(&self) -> &File {
+        &self.file
+    }
+}
+
+impl Config {
+    /// The file it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        match self.file.workers.count {
+            Some(count) => usize::from(count),
+            None => self.file.workers.cpus.len().max(1),
+        }
+    }
+
+    /// What DPDK is told of each interface, in their order.
+    pub fn eal_devices(&self) -> Vec<EalDevice> {
+        let queues = self.workers();
+        self.interface.iter().enumerate().map(|(i, interface)| interface.device.eal(i, queues, interface.mtu)).collect()
+    }
+
+    /// All routes: those of the interfaces' own prefixes, static ones, defaults.
+    pub fn routes(&self) -> &[RouteEntry] {
+        &self.resolved.routes
+    }
+
+    /// Index of the pool that service number `service` of the file uses.
+    pub fn pool_of(&self, service: usize) -> usize {
+        self.resolved.pools[service]
+    }
+
+    /// What is allowed but probably not meant, a line each.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.warnings.iter().map(|problem| {
+            let mut line = String::new();
+            // Writing to a String never fails.
+            let _ = problem.write(&mut line, &self.path, "warning: ");
+            line
+        })
+    }
+}
+
+impl Source {
+    /// The problem at `path`, placed at `offset` or at the value itself.
+    fn problem(&self, path: &KeyPath, offset: Option<usize>, message: String) -> Problem {
+        let offset = offset.unwrap_or_else(|| self.places.span(path));
+        Problem { at: Some(self.places.line(&self.text, offset)), key: self.places.name(path), message }
+    }
+}
+
+/// Reads and checks a config file.
+pub fn load(path: &Path) -> Result<Config, Refused> {
+    parse(&read(path).map_err(|message| refused(path, None, message))?, path)
+}
+
+/// The text of a config file, or why there is none.
+fn read(path: &Path) -> Result<String, String> {
+    let unreadable = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::NotFound => "no such file; name the config with -c FILE".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
+        _ => format!("cannot be read: {e}"),
+    };
+    let meta = std::fs::metadata(path).map_err(unreadable)?;
+    if meta.is_dir() {
+        return Err("is a directory, not a file".into());
+    }
+    if meta.len() > MAX_FILE {
+        return Err(format!("is larger than {} MiB", MAX_FILE >> 20));
+    }
+    let bytes = std::fs::read(path).map_err(unreadable)?;
+    String::from_utf8(bytes).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() + 1;
+        format!("line {line} is not UTF-8 text")
+    })
+}
+
+/// Checks the text of a config; `path` is what messages call it.
+pub fn parse(text: &str, path: &Path) -> Result<Config, Refused> {
+    let document = DeTable::parse(text).map_err(|error| syntax(text, path, &error))?;
+    let source = Source { text: text.to_owned(), places: Places::of(text, document.get_ref()) };
+    let file = decode(&document).map_err(|error| {
+        let offset = error.span.map(|span| span.start);
+        Refused { file: path.to_owned(), problems: vec![source.problem(&error.path, offset, error.message)] }
+    })?;
+    let (resolved, mut problems, mut warnings) = validate::validate(&file, &source);
+    if !problems.is_empty() {
+        problems.sort_by_key(|p| p.at);
+        return Err(Refused { file: path.to_owned(), problems });
+    }
+    warnings.sort_by_key(|p| p.at);
+    Ok(Config { file, path: path.to_owned(), source, resolved, warnings })
+}
+
+fn decode(document: &toml::Spanned<DeTable<'_>>) -> Result<File, DecodeError> {
+    File::deserialize(decode::Table(document.get_ref()))
+}
+
+/// The first error of a text that is not TOML.
+fn syntax(text: &str, path: &Path, error: &toml::de::Error) -> Refused {
+    let offset = error.span().map_or(0, |span| span.start.min(text.len()));
+    let at = Places::of_text(text).line(text, offset);
+    let message = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
+    refused(path, Some(at), format!("not TOML: {message}"))
+}
+
+fn refused(path: &Path, at: Option<(usize, usize)>, message: String) -> Refused {
+    Refused { file: path.to_owned(), problems: vec![Problem { at, key: String::new(), message }] }
+}
+
+/// `carom check`: prints one line per problem to standard error and returns exit code 2, or says that all is well.
+pub fn check_command(path: &Path) -> ExitCode {
+    match load(path) {
+        Ok(config) => {
+            config.warnings().for_each(|line| eprintln!("{line}"));
+            let servers: usize = config.service.iter().map(|s| s.servers.len()).sum();
+            println!("{}: ok: {} services, {servers} servers", path.display(), config.service.len());
+            ExitCode::SUCCESS
+        }
+        Err(refused) => {
+            eprintln!("{refused}");
+            ExitCode::from(EXIT_REFUSED)
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! What is wrong with a config, in one line each.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// One thing that is wrong, or worth a warning.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Problem {
+    /// Line and column in the file, from 1; `None` when the file could not be read.
+    pub at: Option<(usize, usize)>,
+    /// Path of the key as the operator knows it, e.g. `service[web].listen`; empty for the file as a whole.
+    pub key: String,
+    /// What is wrong and the mend.
+    pub message: String,
+}
+
+/// A config that was refused: every problem found, in the order of the file. Prints one line for each.
+#[derive(Clone, Debug, thiserror::Error)]
+pub struct Refused {
+    /// The config file.
+    pub file: PathBuf,
+    /// At least one problem.
+    pub problems: Vec<Problem>,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.problems.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            problem.write(f, &self.file, "")?;
+        }
+        Ok(())
+    }
+}
+
+impl Problem {
+    /// The problem as a line: `file:line:column: kind key: message`.
+    pub(super) fn write(&self, f: &mut impl fmt::Write, file: &std::path::Path, kind: &str) -> fmt::Result {
+        write!(f, "{}:", file.display())?;
+        if let Some((line, column)) = self.at {
+            write!(f, "{line}:{column}:")?;
+        }
+        write!(f, " {kind}")?;
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        // A value may hold anything; the line stays one line.
+        self.message
+            .chars()
+            .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_debug()) } else { f.write_char(c) })
+    }
+}

@@ -1,0 +1,399 @@
+//! What an operator writes: the config file, key by key. The doc comments here are the configuration reference and the
+//! descriptions in the JSON Schema, so they speak to the operator.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::device::Device;
+use super::short::{OneOrMany, Persistence, Server};
+use super::value::{Address, AddressRange, Cidr, Duration, Endpoint, MacAddress, PortRange};
+
+/// The configuration of Carom, a TOML file.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+#[schemars(title = "Carom configuration")]
+pub struct File {
+    /// The network interfaces of the balancer; at least one.
+    pub interface: Vec<Interface>,
+    /// Static routes, besides the interfaces' own prefixes and gateways.
+    pub route: Vec<Route>,
+    /// Pools of local addresses: the sources that real servers see.
+    pub pool: Vec<Pool>,
+    /// The services: what clients connect to.
+    pub service: Vec<Service>,
+    /// The threads that forward packets. A change needs a restart.
+    pub workers: Workers,
+    /// How DPDK is started. A change needs a restart.
+    pub dpdk: Dpdk,
+    /// How much of everything there can be. Memory is taken at start, so a change needs a restart.
+    pub limits: Limits,
+    /// Local ports.
+    pub snat: Snat,
+    /// How long a session lives without packets, by its state; a service can override each.
+    pub timeouts: Timeouts,
+    /// The admin API, which the `carom` subcommands talk to. A change needs a restart.
+    pub admin: Admin,
+    /// Prometheus metrics. A change needs a restart.
+    pub metrics: Metrics,
+    /// Logs. A change needs a restart.
+    pub log: Log,
+    /// For tests only. A change needs a restart.
+    pub debug: Debug,
+}
+
+/// A network interface: one DPDK port.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Interface {
+    /// A name of your choice, for routes, logs and metrics.
+    pub name: String,
+    /// The device: a PCI address such as `0000:03:00.0`; a short form `af_packet:eth0`, `af_xdp:eth0`, `tap:carom0`,
+    /// `memif:/run/a.sock`, `pcap:in.pcap,out.pcap`, `ring:name`, `null`, `vhost:/run/v.sock`, `virtio_user:/run/v.sock`,
+    /// each with DPDK's further arguments after commas; or a DPDK device such as `net_af_packet0,iface=eth0`. A change
+    /// needs a restart.
+    pub device: Device,
+    /// The interface's own addresses with their prefix lengths; what is inside a prefix is reached directly.
+    pub addresses: Vec<Cidr>,
+    /// The default gateway, or a list with one for each address family.
+    #[serde(default)]
+    pub gateway: OneOrMany<Address>,
+    /// The largest IP packet in bytes. A change needs a restart.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
+    /// Neighbours whose MAC address is given here instead of being asked for.
+    #[serde(default)]
+    pub neighbors: BTreeMap<Address, MacAddress>,
+}
+
+fn default_mtu() -> u16 {
+    1500
+}
+
+/// A static route.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// The destination prefix.
+    pub to: Cidr,
+    /// The gateway, an address inside a prefix of an interface.
+    pub via: Address,
+}
+
+/// A pool of local addresses. Each address carries one session per local port *towards each real server*.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pool {
+    /// A name of your choice, for [`Service::pool`].
+    pub name: String,
+    /// The local addresses: addresses, ranges `first-last`, prefixes. They must be routed to the balancer, and are used
+    /// by nobody else.
+    pub addresses: Vec<AddressRange>,
+    /// The ports used on each address.
+    #[serde(default = "default_ports")]
+    pub ports: PortRange,
+}
+
+fn default_ports() -> PortRange {
+    PortRange { first: 1025, last: 65535 }
+}
+
+/// A service: an address and port that clients connect to, and the real servers behind it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// A name of your choice, for logs, metrics and the API.
+    pub name: String,
+    /// The virtual address and port.
+    pub listen: Endpoint,
+    /// The transport protocol.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// How a real server is chosen for a new session.
+    #[serde(default)]
+    pub scheduler: Scheduler,
+    /// For the schedulers `sh` and `mh`: what of the client is hashed. Default `source`.
+    #[serde(default)]
+    pub hash: Option<HashBy>,
+    /// For the scheduler `mh`: size of its lookup table, a prime; larger spreads more evenly. Default 65537.
+    #[serde(default)]
+    pub table_size: Option<u32>,
+    /// The pool of local addresses. May be left out when exactly one pool has addresses of the service's family.
+    #[serde(default)]
+    pub pool: Option<String>,
+    /// Tell real servers the client's address in TCP option 254 (TOA). TCP only, where it is the default.
+    #[serde(default)]
+    pub toa: Option<bool>,
+    /// Keep all connections from one client, or client network, on one real server.
+    #[serde(default)]
+    pub persistence: Option<Persistence>,
+    /// Timeouts that differ from `[timeouts]`.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// The real servers.
+    pub servers: Vec<Server>,
+}
+
+/// A transport protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP
+    #[default]
+    Tcp,
+    /// UDP
+    Udp,
+}
+
+/// How a real server is chosen.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheduler {
+    /// each server in turn, whatever its weight
+    Rr,
+    /// each in turn, as often as its weight says
+    #[default]
+    Wrr,
+    /// the one with the fewest sessions
+    Lc,
+    /// the one with the fewest sessions for its weight
+    Wlc,
+    /// by a hash of the client
+    Sh,
+    /// by Maglev hashing of the client: few clients move when servers come and go
+    Mh,
+}
+
+/// What of the client the hashing schedulers hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum HashBy {
+    /// the client's address
+    Source,
+    /// the client's address and port
+    SourcePort,
+}
+
+/// The threads that forward packets.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Workers {
+    /// How many. Default: as many as `cpus`, or 1.
+    pub count: Option<u16>,
+    /// The CPUs they run on, one worker each. Without it the kernel decides.
+    pub cpus: Vec<u16>,
+    /// What a worker does when there is nothing to do.
+    pub idle: Idle,
+    /// The steps of `idle = "backoff"`.
+    pub backoff: Backoff,
+}
+
+/// What a worker does when there is nothing to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Idle {
+    /// pause, then yield, then short sleeps: an idle balancer leaves the CPU alone
+    #[default]
+    Backoff,
+    /// poll all the time: lowest latency, a whole CPU each
+    Busy,
+}
+
+/// How an idle worker backs off.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Backoff {
+    /// Empty polls, with a pause after each, before the worker begins to yield its CPU.
+    pub pauses: u32,
+    /// Empty polls, with a yield after each, before the worker begins to sleep.
+    pub yields: u32,
+    /// Length of one sleep; also the most it adds to a packet's latency.
+    pub sleep: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Backoff { pauses: 1_000, yields: 1_000, sleep: Duration::from_us(100) }
+    }
+}
+
+/// How DPDK is started.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dpdk {
+    /// Where packet buffers lie.
+    pub memory: Memory,
+    /// Memory for DPDK, in MiB.
+    pub memory_mb: u32,
+    /// Packet buffers over all interfaces. Default: enough for all queues and caches.
+    pub mbufs: Option<u32>,
+    /// Tells several DPDK processes on one machine apart.
+    pub file_prefix: String,
+    /// Further arguments for DPDK's environment (EAL), as they are.
+    pub args: Vec<String>,
+}
+
+impl Default for Dpdk {
+    fn default() -> Self {
+        Dpdk { memory: Memory::Auto, memory_mb: 512, mbufs: None, file_prefix: "carom".into(), args: Vec::new() }
+    }
+}
+
+/// Where packet buffers lie.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Memory {
+    /// huge pages when the machine has enough free, else ordinary memory
+    #[default]
+    Auto,
+    /// huge pages, or refuse to start
+    Huge,
+    /// ordinary memory: slower, and no physical NICs
+    Nohuge,
+}
+
+/// How much of everything there can be.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// IPv4 sessions, over all workers; each worker takes an equal share.
+    pub sessions: u32,
+    /// IPv6 sessions, over all workers; each worker takes an equal share.
+    pub sessions6: u32,
+    /// Next hops: gateways, and hosts that are reached directly.
+    pub nexthops: u16,
+    /// Packets that wait for one next hop's MAC address, on each worker.
+    pub pending_packets: u16,
+    /// Clients or client networks kept by persistence, on each worker.
+    pub persistence: u32,
+    /// ICMP errors the balancer itself sends in a second, on each worker.
+    pub icmp_rate: u32,
+    /// TCP resets the balancer itself sends in a second, on each worker.
+    pub reset_rate: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            sessions: 1_000_000,
+            sessions6: 250_000,
+            nexthops: 4_096,
+            pending_packets: 16,
+            persistence: 100_000,
+            icmp_rate: 1_000,
+            reset_rate: 1_000,
+        }
+    }
+}
+
+/// Local ports.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Snat {
+    /// How long a released local port rests. It must outlast a real server's TIME_WAIT, 60 s on Linux.
+    pub quarantine: Duration,
+}
+
+impl Default for Snat {
+    fn default() -> Self {
+        Snat { quarantine: Duration::from_secs(60) }
+    }
+}
+
+/// How long a session lives without packets, by its state. What is left out has the default given here.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// TCP, after the client's SYN.
+    pub syn_sent: Option<Duration>,
+    /// TCP, after the real server's SYN-ACK.
+    pub syn_received: Option<Duration>,
+    /// TCP, connection open.
+    pub established: Option<Duration>,
+    /// TCP, one side has closed.
+    pub fin_wait: Option<Duration>,
+    /// TCP, both sides have closed.
+    pub time_wait: Option<Duration>,
+    /// TCP, after a reset.
+    pub close: Option<Duration>,
+    /// UDP.
+    pub udp: Option<Duration>,
+}
+
+/// The admin API.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Path of its Unix socket, made with mode 0600.
+    pub socket: PathBuf,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Admin { socket: "/run/carom/admin.sock".into() }
+    }
+}
+
+/// Prometheus metrics.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Metrics {
+    /// Address and port to serve `/metrics` at, e.g. `127.0.0.1:9100`. Off when absent.
+    pub listen: Option<Endpoint>,
+}
+
+impl Metrics {
+    /// The address to listen at, when metrics are on.
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.listen.map(|endpoint| endpoint.0)
+    }
+}
+
+/// Logs, which go to standard error.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// The least important level that is written.
+    pub level: Level,
+    /// How a line looks.
+    pub format: Format,
+}
+
+/// A log level.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// what keeps the balancer from working
+    Error,
+    /// what needs somebody's attention
+    Warn,
+    /// what happens once in a while
+    #[default]
+    Info,
+    /// each step of the control side
+    Debug,
+    /// everything
+    Trace,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// for people
+    #[default]
+    Text,
+    /// one JSON object per line
+    Json,
+}
+
+/// For tests only.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Debug {
+    /// Makes hash keys and the first local ports repeatable. Clients can then aim at one hash bucket: never in production.
+    pub seed: Option<u64>,
+}

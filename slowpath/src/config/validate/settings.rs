@@ -1,0 +1,167 @@
+//! Workers, DPDK, limits, timeouts, sockets.
+
+use std::collections::HashMap;
+
+use super::Report;
+use crate::config::path::KeyPath;
+use crate::config::types::{Admin, Dpdk, File, Limits, Protocol, Timeouts, Workers};
+use crate::config::value::Duration;
+
+/// Workers are numbered in a byte, and Debian's DPDK has room for 128 threads (`RTE_MAX_LCORE`), one of them control's.
+const MAX_WORKERS: usize = 127;
+
+/// The kernel's affinity masks as glibc sizes them (`CPU_SETSIZE`).
+const MAX_CPU: u16 = 1023;
+
+/// Sessions are named by 32-bit numbers whose two upper bits are spoken for.
+const MAX_SESSIONS: u32 = 1 << 30;
+
+/// A path in a Unix socket's address: 108 bytes with the closing zero (`sun_path`).
+const MAX_SOCKET_PATH: usize = 107;
+
+/// EAL arguments that have a key of their own here, and the key.
+const OWN_ARGS: &[(&str, &str)] = &[
+    ("--no-huge", "memory = \"nohuge\" in [dpdk]"),
+    ("-m", "memory_mb in [dpdk]"),
+    ("--file-prefix", "file_prefix in [dpdk]"),
+    ("--vdev", "device of an [[interface]]"),
+    ("-a", "device of an [[interface]]"),
+    ("--allow", "device of an [[interface]]"),
+    ("-l", "cpus in [workers]"),
+    ("-c", "cpus in [workers]"),
+    ("--lcores", "cpus in [workers]"),
+];
+
+/// Checks everything that is not an interface, route, pool or service.
+pub(super) fn check(file: &File, report: &mut Report<'_>) {
+    check_workers(&file.workers, report);
+    check_dpdk(&file.dpdk, report);
+    check_limits(&file.limits, report);
+    let quarantine = KeyPath::key("snat").join("quarantine");
+    if file.snat.quarantine.is_zero() {
+        report
+            .error(&quarantine, "0 would hand out a port its last real server still holds in TIME_WAIT; write \"60s\"");
+    } else if file.snat.quarantine < Duration::from_secs(60) {
+        report.warn(&quarantine, "shorter than TIME_WAIT of Linux (60s): real servers may refuse connections");
+    } else if file.snat.quarantine > Duration::from_secs(3600) {
+        report.error(&quarantine, format!("{} is too long: 1h is the most", file.snat.quarantine));
+    }
+    for protocol in [Protocol::Tcp, Protocol::Udp] {
+        check_timeouts(&file.timeouts, protocol, &KeyPath::key("timeouts"), report);
+    }
+    check_admin(&file.admin, report);
+    if file.metrics.address().is_some_and(|address| address.port() == 0) {
+        report.error(
+            &KeyPath::key("metrics").join("listen"),
+            "port 0; write the port to serve metrics at, for example 9100",
+        );
+    }
+    if file.debug.seed.is_some() {
+        report.warn(&KeyPath::key("debug").join("seed"), "hash keys are known to everybody: for tests only");
+    }
+}
+
+fn check_workers(workers: &Workers, report: &mut Report<'_>) {
+    let path = KeyPath::key("workers");
+    if let Some(count) = workers.count {
+        let at = path.join("count");
+        if count == 0 || usize::from(count) > MAX_WORKERS {
+            report.error(&at, format!("{count} is out of range: 1 to {MAX_WORKERS}"));
+        } else if !workers.cpus.is_empty() && usize::from(count) != workers.cpus.len() {
+            let message =
+                format!("{count} workers, but {} cpus; leave count out, or name one CPU for each", workers.cpus.len());
+            report.error(&at, message);
+        }
+    } else if workers.cpus.len() > MAX_WORKERS {
+        report.error(&path.join("cpus"), format!("{} CPUs; {MAX_WORKERS} workers are the most", workers.cpus.len()));
+    }
+    let mut seen = HashMap::new();
+    for (i, &cpu) in workers.cpus.iter().enumerate() {
+        let at = path.join("cpus").item(i);
+        if cpu > MAX_CPU {
+            report.error(&at, format!("{cpu} is out of range: 0 to {MAX_CPU}"));
+        } else if seen.insert(cpu, i).is_some() {
+            report.error(&at, format!("CPU {cpu} is named twice; each worker needs its own"));
+        }
+    }
+    let sleep = workers.backoff.sleep;
+    if sleep.is_zero() || sleep > Duration::from_ms(10) {
+        let at = path.join("backoff").join("sleep");
+        report.error(&at, format!("{sleep} is out of range: 1us to 10ms; to never sleep, set idle = \"busy\""));
+    }
+}
+
+fn check_dpdk(dpdk: &Dpdk, report: &mut Report<'_>) {
+    let path = KeyPath::key("dpdk");
+    if !(64..=1 << 20).contains(&dpdk.memory_mb) {
+        report.error(&path.join("memory_mb"), format!("{} is out of range: 64 to {}", dpdk.memory_mb, 1 << 20));
+    }
+    if let Some(mbufs) = dpdk.mbufs.filter(|n| !(1024..=1 << 24).contains(n)) {
+        report.error(&path.join("mbufs"), format!("{mbufs} is out of range: 1024 to {}", 1 << 24));
+    }
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    if dpdk.file_prefix.is_empty() || dpdk.file_prefix.len() > 32 || !dpdk.file_prefix.chars().all(allowed) {
+        let message =
+            format!("\"{}\" is no file name part: use 1 to 32 letters, digits, \"-\" or \"_\"", dpdk.file_prefix);
+        report.error(&path.join("file_prefix"), message);
+    }
+    for (i, arg) in dpdk.args.iter().enumerate() {
+        let at = path.join("args").item(i);
+        let name = arg.split(['=', ' ']).next().unwrap_or_default();
+        if let Some((_, key)) = OWN_ARGS.iter().find(|(own, _)| *own == name) {
+            report.error(&at, format!("\"{arg}\" would contradict Carom's own arguments; use {key}"));
+        } else if arg.is_empty() || arg.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            report.error(&at, format!("\"{arg}\" is not one argument; write each as an item of its own"));
+        }
+    }
+}
+
+fn check_limits(limits: &Limits, report: &mut Report<'_>) {
+    let path = KeyPath::key("limits");
+    let ranges: [(&str, u32, u32, u32); 7] = [
+        ("sessions", limits.sessions, 1, MAX_SESSIONS),
+        ("sessions6", limits.sessions6, 1, MAX_SESSIONS),
+        ("nexthops", limits.nexthops.into(), 1, u16::MAX.into()),
+        ("pending_packets", limits.pending_packets.into(), 0, 1024),
+        ("persistence", limits.persistence, 1, MAX_SESSIONS),
+        ("icmp_rate", limits.icmp_rate, 0, 1_000_000),
+        ("reset_rate", limits.reset_rate, 0, 1_000_000),
+    ];
+    for (key, value, min, max) in ranges {
+        if !(min..=max).contains(&value) {
+            report.error(&path.join(key), format!("{value} is out of range: {min} to {max}"));
+        }
+    }
+}
+
+/// Checks the timeouts that sessions of `protocol` use.
+pub(super) fn check_timeouts(timeouts: &Timeouts, protocol: Protocol, path: &KeyPath, report: &mut Report<'_>) {
+    let tcp = [
+        ("syn_sent", timeouts.syn_sent),
+        ("syn_received", timeouts.syn_received),
+        ("established", timeouts.established),
+        ("fin_wait", timeouts.fin_wait),
+        ("time_wait", timeouts.time_wait),
+        ("close", timeouts.close),
+    ];
+    let udp = [("udp", timeouts.udp)];
+    let states: &[_] = if protocol == Protocol::Tcp { &tcp } else { &udp };
+    for (key, value) in states {
+        if value.is_some_and(Duration::is_zero) {
+            report.error(&path.join(key), "0 would end sessions at once; write for example \"30s\"");
+        }
+    }
+}
+
+fn check_admin(admin: &Admin, report: &mut Report<'_>) {
+    let path = KeyPath::key("admin").join("socket");
+    let socket = &admin.socket;
+    let bytes = socket.as_os_str().as_encoded_bytes();
+    if bytes.is_empty() || socket.file_name().is_none() || bytes.ends_with(b"/") {
+        report.error(&path, "names no file; write for example \"/run/carom/admin.sock\"");
+    } else if bytes.len() > MAX_SOCKET_PATH {
+        report.error(&path, format!("is {} bytes long; a socket's path has {MAX_SOCKET_PATH} at most", bytes.len()));
+    } else if bytes.contains(&0) {
+        report.error(&path, "has a zero byte in it");
+    }
+}

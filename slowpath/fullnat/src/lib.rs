@@ -23,6 +23,8 @@ pub mod sched;
 pub mod session;
 pub mod table;
 pub mod tcp;
+#[cfg(test)]
+mod testing;
 pub mod time;
 pub mod wheel;
 pub mod wire;

@@ -1,1 +1,254 @@
-//! To be written.
+//! A worker's sessions of one address family: an [index](crate::index) over a slab, with the [wheel](crate::wheel).
+//!
+//! ```text
+//!  key ─hash─▶ index bucket (64 bytes) ─value─▶ slab index and direction ─▶ Session (64 or 128 bytes)
+//!                                                                          Cold (8), wheel links (8): arrays beside
+//! ```
+//!
+//! Everything is sized at start and never moves: about 110 bytes per IPv4 session and 174 per IPv6 session. The index
+//! is touched at start; the arrays page by page, as the number of sessions first reaches them.
+//!
+//! For a burst: [`SessionTable::probe`] all keys, then [`SessionTable::touch_candidate`] all probes, then
+//! [`SessionTable::resolve`] each, so that the cache misses of each step overlap.
+
+use crate::addr::Addr;
+use crate::flow::{Direction, FlowKey};
+use crate::hash::{FlowHasher, KeyHash};
+use crate::index::{Index, NO_VALUE, Probe};
+use crate::session::{Cold, Session};
+use crate::tcp::State;
+use crate::time::Time;
+use crate::wheel::Wheel;
+
+/// A session's place in its table. Good while the session lives; then the place is used again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct SessionIdx(pub u32);
+
+impl SessionIdx {
+    fn value(self, direction: Direction) -> u32 {
+        self.0 << 1 | u32::from(direction == Direction::Outbound)
+    }
+
+    fn of_value(value: u32) -> (SessionIdx, Direction) {
+        (SessionIdx(value >> 1), if value & 1 == 0 { Direction::Inbound } else { Direction::Outbound })
+    }
+}
+
+/// Why a session was not inserted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InsertError {
+    /// The table has as many sessions as it was made for.
+    Full,
+    /// Packets of this direction would be taken for those of the session there is.
+    Duplicate(SessionIdx, Direction),
+}
+
+impl std::fmt::Display for InsertError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            InsertError::Full => f.write_str("session table is full"),
+            InsertError::Duplicate(idx, direction) => write!(f, "session {} has the same {direction:?} key", idx.0),
+        }
+    }
+}
+
+impl std::error::Error for InsertError {}
+
+/// The table. See the [module](self).
+pub struct SessionTable<A, H = FlowHasher> {
+    hasher: H,
+    index: Index,
+    slab: Vec<Session<A>>,
+    cold: Vec<Cold>,
+    /// Free places of the slab; the last freed is used first, its line being the likeliest in a cache.
+    free: Vec<u32>,
+    wheel: Wheel,
+    max: usize,
+}
+
+impl<A: Addr, H: KeyHash> SessionTable<A, H> {
+    /// A table for at most `max_sessions`, whose clock is at `now`.
+    ///
+    /// # Panics
+    /// When `max_sessions` is 2³¹ - 1 or more.
+    pub fn new(max_sessions: usize, hasher: H, now: Time) -> Self {
+        assert!(max_sessions < (NO_VALUE >> 1) as usize, "a session's place must fit 31 bits");
+        SessionTable {
+            hasher,
+            index: Index::new(2 * max_sessions),
+            slab: Vec::with_capacity(max_sessions),
+            cold: Vec::with_capacity(max_sessions),
+            free: Vec::with_capacity(max_sessions),
+            wheel: Wheel::new(max_sessions, now),
+            max: max_sessions,
+        }
+    }
+
+    /// Sessions in the table.
+    pub fn len(&self) -> usize {
+        self.slab.len() - self.free.len()
+    }
+
+    /// True when there is no session.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sessions the table was made for.
+    pub fn capacity(&self) -> usize {
+        self.max
+    }
+
+    /// The most sessions there were at a time.
+    pub fn high_water(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// The key's hash.
+    #[inline(always)]
+    pub fn hash(&self, key: &FlowKey<A>) -> u64 {
+        self.hasher.hash(key)
+    }
+
+    /// First step of a burst: reads the hash's line of the index.
+    #[inline(always)]
+    pub fn probe(&self, hash: u64) -> Probe {
+        self.index.probe(hash)
+    }
+
+    /// Second step of a burst: reads a byte of the session that the probe likely found. What it returns has no meaning;
+    /// collect it over the burst into something that is used (`std::hint::black_box`), so that the loads are made.
+    #[inline(always)]
+    pub fn touch_candidate(&self, probe: &Probe) -> u8 {
+        let (idx, _) = SessionIdx::of_value(self.index.candidate(probe));
+        self.slab.get(idx.0 as usize).map_or(0, |session| session.conn.state as u8)
+    }
+
+    /// Last step of a burst: the session and direction of the probed key. The table may have changed since the probe.
+    #[inline(always)]
+    pub fn resolve(&self, key: &FlowKey<A>, probe: &Probe) -> Option<(SessionIdx, Direction)> {
+        self.index.resolve(probe, |value| self.verify(key, value)).map(SessionIdx::of_value)
+    }
+
+    /// The session and direction of a key, all steps at once. `hash` is the key's.
+    #[inline(always)]
+    pub fn find(&self, key: &FlowKey<A>, hash: u64) -> Option<(SessionIdx, Direction)> {
+        self.index.find(hash, |value| self.verify(key, value)).map(SessionIdx::of_value)
+    }
+
+    #[inline(always)]
+    fn verify(&self, key: &FlowKey<A>, value: u32) -> bool {
+        let (idx, direction) = SessionIdx::of_value(value);
+        self.slab.get(idx.0 as usize).is_some_and(|session| session.matches(direction, key))
+    }
+
+    /// The session at `idx`, if there is one.
+    #[inline(always)]
+    pub fn get(&self, idx: SessionIdx) -> Option<&Session<A>> {
+        self.slab.get(idx.0 as usize).filter(|session| session.conn.state != State::Free)
+    }
+
+    /// The session at `idx`, if there is one. Addresses, ports and protocol must stay as they are: the index knows them.
+    #[inline(always)]
+    pub fn get_mut(&mut self, idx: SessionIdx) -> Option<&mut Session<A>> {
+        self.slab.get_mut(idx.0 as usize).filter(|session| session.conn.state != State::Free)
+    }
+
+    /// The cold part of the session at `idx`, if there is one.
+    pub fn cold(&self, idx: SessionIdx) -> Option<&Cold> {
+        self.get(idx).and(self.cold.get(idx.0 as usize))
+    }
+
+    /// Adds a session whose timer first looks at it at `deadline`.
+    pub fn insert(&mut self, session: Session<A>, cold: Cold, deadline: Time) -> Result<SessionIdx, InsertError> {
+        debug_assert_ne!(session.conn.state, State::Free);
+        if self.len() == self.max {
+            return Err(InsertError::Full);
+        }
+        let keys = [Direction::Inbound, Direction::Outbound].map(|d| session.key(d));
+        let hashes = keys.map(|key| self.hash(&key));
+        for (key, hash) in keys.iter().zip(hashes) {
+            if let Some((idx, direction)) = self.find(key, hash) {
+                return Err(InsertError::Duplicate(idx, direction));
+            }
+        }
+        let idx = self.place(session, cold);
+        for (direction, hash) in [Direction::Inbound, Direction::Outbound].into_iter().zip(hashes) {
+            // Cannot fail: the index has a slot and a quarter for each direction of each session.
+            let inserted = self.index.insert(hash, idx.value(direction));
+            debug_assert!(inserted.is_ok());
+        }
+        self.wheel.file(idx.0, deadline);
+        Ok(idx)
+    }
+
+    fn place(&mut self, session: Session<A>, cold: Cold) -> SessionIdx {
+        if let Some(at) = self.free.pop() {
+            self.slab[at as usize] = session;
+            self.cold[at as usize] = cold;
+            SessionIdx(at)
+        } else {
+            self.slab.push(session);
+            self.cold.push(cold);
+            SessionIdx(self.slab.len() as u32 - 1)
+        }
+    }
+
+    /// Removes the session at `idx`, if there is one. Giving back its local port is the caller's.
+    pub fn remove(&mut self, idx: SessionIdx) -> Option<(Session<A>, Cold)> {
+        let session = self.get(idx)?.clone();
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            let removed = self.index.remove(self.hash(&session.key(direction)), idx.value(direction));
+            debug_assert!(removed, "session {} was not in the index", idx.0);
+        }
+        self.wheel.unlink(idx.0);
+        self.slab[idx.0 as usize].conn.state = State::Free;
+        self.free.push(idx.0);
+        Some((session, self.cold[idx.0 as usize]))
+    }
+
+    /// Files the session's timer anew. Needed only when its deadline became earlier.
+    pub fn file(&mut self, idx: SessionIdx, deadline: Time) {
+        if self.get(idx).is_some() {
+            self.wheel.file(idx.0, deadline);
+        }
+    }
+
+    /// Removes and returns the next session whose deadline, as `deadline` tells it now, has passed. Call it until it
+    /// returns None; then nothing more is due, or `budget` is used up (each session looked at and each tick of the wheel
+    /// passed costs one) and the rest is for the next round.
+    pub fn pop_expired(
+        &mut self,
+        now: Time,
+        budget: &mut usize,
+        deadline: impl Fn(&Session<A>) -> Time,
+    ) -> Option<(Session<A>, Cold)> {
+        while let Some(at) = self.wheel.poll(now, budget) {
+            let Some(session) = self.get(SessionIdx(at)) else { continue };
+            let deadline = deadline(session);
+            if deadline <= now {
+                return self.remove(SessionIdx(at));
+            }
+            self.wheel.file(at, deadline);
+        }
+        None
+    }
+
+    /// Looks at up to `n` places from `from` on and returns their sessions, and where to go on. None there means that
+    /// all were seen. A walk in several steps sees every session that lives all the while, and each at most once
+    /// unless it ends and its place is used again.
+    pub fn scan(&self, from: u32, n: usize) -> (impl Iterator<Item = (SessionIdx, &Session<A>, &Cold)>, Option<u32>) {
+        let start = (from as usize).min(self.slab.len());
+        let end = start.saturating_add(n).min(self.slab.len());
+        let live = self.slab[start..end]
+            .iter()
+            .zip(&self.cold[start..end])
+            .zip(from..)
+            .filter(|((session, _), _)| session.conn.state != State::Free)
+            .map(|((session, cold), at)| (SessionIdx(at), session, cold));
+        (live, (end < self.slab.len()).then_some(end as u32))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,389 @@
-//! The TCP state machine.
+//! The TCP state machine of a balancer that sees both directions but is neither end.
+//!
+//! ```text
+//!            SYN-ACK          handshake ACK
+//!  SynSent ─────────▶ SynRecv ─────────▶ Established ──client's FIN──▶ FinWait ───server's FIN──┐
+//!     │                  │                    │                                                 ▼   both FINs
+//!     │ RST              │ RST                └──server's FIN──▶ CloseWait ──client's FIN──▶ LastAck ───────▶ TimeWait
+//!     ▼                  ▼                                                                          acked
+//!   Close ◀── valid RST, in every state but TimeWait        client's SYN in LastAck, TimeWait or Close: Reopen
+//! ```
+//!
+//! For each direction it tracks the end of the highest sequence range sent and the highest acknowledgment sent, by the
+//! arithmetic of RFC 9293, section 3.4. A segment moves them, or the state, only when its acknowledgment is one its
+//! sender could have sent and its sequence number is near what was seen; a blind attacker has to guess both. Every
+//! segment is forwarded, whatever the machine thinks of it: the ends judge for themselves, and better.
 
-/// Session timeouts by state, in milliseconds.
-#[derive(Clone, Debug, Default)]
-pub struct Timeouts {}
+use crate::flow::Direction;
+
+mod timeouts;
+pub use timeouts::Timeouts;
+
+/// FIN bit of [`Segment::flags`].
+pub const FIN: u8 = 0x01;
+/// SYN bit of [`Segment::flags`].
+pub const SYN: u8 = 0x02;
+/// RST bit of [`Segment::flags`].
+pub const RST: u8 = 0x04;
+/// ACK bit of [`Segment::flags`].
+pub const ACK: u8 = 0x10;
+
+/// How far a sequence or acknowledgment number may lie beside what was seen and still be believed, in bytes. Losses in
+/// front of the balancer open gaps and reordering brings old numbers, but neither by 16 MB at once; and if one did, the
+/// retransmission closes the gap. Smaller is safer from guesses: one in 2¹⁵ blind segments is believed with this.
+const SLACK: u32 = 1 << 24;
+
+/// State of a session, seen from between the ends.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum State {
+    /// No session: a slot of the table that is free.
+    Free = 0,
+    /// UDP, which has one state.
+    Udp = 1,
+    /// The client's SYN was seen.
+    SynSent = 2,
+    /// The server's SYN-ACK was seen.
+    SynRecv = 3,
+    /// The client acknowledged the server's SYN: it does receive what is sent to its address.
+    Established = 4,
+    /// The client's FIN was seen; the server may go on sending.
+    FinWait = 5,
+    /// The server's FIN was seen; the client may go on sending.
+    CloseWait = 6,
+    /// Both FINs were seen, in whichever order; not both are acknowledged.
+    LastAck = 7,
+    /// Both FINs are acknowledged.
+    TimeWait = 8,
+    /// A valid RST was seen.
+    Close = 9,
+}
+
+impl State {
+    /// All states a session can have.
+    pub const ALL: [State; 9] = [
+        State::Udp,
+        State::SynSent,
+        State::SynRecv,
+        State::Established,
+        State::FinWait,
+        State::CloseWait,
+        State::LastAck,
+        State::TimeWait,
+        State::Close,
+    ];
+
+    /// The state's name in tables, JSON and configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Free => "free",
+            State::Udp => "udp",
+            State::SynSent => "syn_sent",
+            State::SynRecv => "syn_recv",
+            State::Established => "established",
+            State::FinWait => "fin_wait",
+            State::CloseWait => "close_wait",
+            State::LastAck => "last_ack",
+            State::TimeWait => "time_wait",
+            State::Close => "close",
+        }
+    }
+
+    /// Whether the handshake is complete and no end has reset the connection.
+    pub fn is_synchronized(self) -> bool {
+        (State::Established..=State::TimeWait).contains(&self)
+    }
+
+    fn fin_seen(self, direction: Direction) -> bool {
+        match direction {
+            Direction::Inbound => matches!(self, State::FinWait | State::LastAck | State::TimeWait),
+            Direction::Outbound => matches!(self, State::CloseWait | State::LastAck | State::TimeWait),
+        }
+    }
+
+    fn after_fin(self, direction: Direction) -> State {
+        match (self, direction) {
+            (State::Established, Direction::Inbound) => State::FinWait,
+            (State::Established, Direction::Outbound) => State::CloseWait,
+            (State::FinWait, Direction::Outbound) | (State::CloseWait, Direction::Inbound) => State::LastAck,
+            (state, _) => state,
+        }
+    }
+}
+
+/// What the machine needs of a TCP segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Segment {
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgment number; without a meaning unless [`ACK`] is set.
+    pub ack: u32,
+    /// The header's flag byte: [`FIN`], [`SYN`], [`RST`], [`ACK`] and others, which are ignored.
+    pub flags: u8,
+    /// Bytes of payload.
+    pub payload_len: u32,
+}
+
+impl Segment {
+    #[inline(always)]
+    fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// The sequence number after the segment; SYN and FIN take one each.
+    #[inline(always)]
+    fn end(&self) -> u32 {
+        self.seq
+            .wrapping_add(self.payload_len)
+            .wrapping_add(u32::from(self.has(SYN)))
+            .wrapping_add(u32::from(self.has(FIN)))
+    }
+}
+
+/// What a segment was, to those who have to act on it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// Nothing beyond what the states tell.
+    None,
+    /// The client completed the handshake. Once per session.
+    Established,
+    /// A valid RST: the connection is over.
+    RstAccepted,
+    /// A RST that does not match what its receiver expects (RFC 5961, section 3.2), or that meets TIME-WAIT (RFC 1337).
+    /// It is forwarded all the same: the receiver makes the same check with better knowledge and answers with a
+    /// challenge ACK, which a sender in earnest needs to see; dropped here, a half-dead connection would stay.
+    RstIgnored,
+    /// The client opens a new connection on the tuple of one that is over. The caller ends this session and handles
+    /// the SYN as a new one.
+    Reopen,
+}
+
+/// What a segment changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Outcome {
+    /// The state before the segment.
+    pub from: State,
+    /// The state now. When it differs, the session's deadline may be earlier than the wheel knows.
+    pub to: State,
+    /// What to act on.
+    pub event: Event,
+}
+
+impl Outcome {
+    /// Whether the state changed.
+    #[inline(always)]
+    pub fn changed(&self) -> bool {
+        self.from != self.to
+    }
+}
+
+/// TOA still goes on inbound segments.
+const TOA_PENDING: u8 = 1;
+/// A SYN with another initial sequence number came before the SYN-ACK; the SYN-ACK tells which one the server took.
+const RESYN: u8 = 2;
+
+/// A session's protocol state: 20 bytes of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(C)]
+pub struct Conn {
+    /// By direction: where the highest sequence range seen ends. Stands still once a FIN was seen.
+    end: [u32; 2],
+    /// By direction: the highest acknowledgment number its sender sent. What the other direction's receiver expects
+    /// next is therefore `ack` of this direction's peer. Until the SYN-ACK, the outbound one is the least that may come.
+    ack: [u32; 2],
+    /// The state.
+    pub state: State,
+    flags: u8,
+}
+
+const _: () = assert!(size_of::<Conn>() == 20);
+
+/// Whether `low ≤ n ≤ high` on the circle of sequence numbers.
+#[inline(always)]
+fn within(n: u32, low: u32, high: u32) -> bool {
+    n.wrapping_sub(low) <= high.wrapping_sub(low)
+}
+
+/// Whether `a` comes after `b`.
+#[inline(always)]
+fn after(a: u32, b: u32) -> bool {
+    (b.wrapping_sub(a) as i32) < 0
+}
+
+const IN: usize = 0;
+const OUT: usize = 1;
+
+#[inline(always)]
+fn sides(direction: Direction) -> (usize, usize) {
+    match direction {
+        Direction::Inbound => (IN, OUT),
+        Direction::Outbound => (OUT, IN),
+    }
+}
+
+impl Conn {
+    /// A UDP session's.
+    pub fn udp() -> Self {
+        Conn { end: [0; 2], ack: [0; 2], state: State::Udp, flags: 0 }
+    }
+
+    /// A TCP session's that the client's `syn` opens. With `toa` the real server is told the client's address.
+    pub fn tcp(syn: &Segment, toa: bool) -> Self {
+        let isn_end = syn.seq.wrapping_add(1);
+        // Data on the SYN (RFC 7413) may be acknowledged or not.
+        Conn {
+            end: [isn_end.wrapping_add(syn.payload_len), 0],
+            ack: [0, isn_end],
+            state: State::SynSent,
+            flags: if toa { TOA_PENDING } else { 0 },
+        }
+    }
+
+    /// Whether an inbound segment without SYN and RST, already shown to [`Conn::on_segment`], must carry TOA: from the
+    /// handshake ACK until the client has acknowledged something beyond the server's SYN. By then the server has got
+    /// one of those segments, or it would not have sent data.
+    #[inline(always)]
+    pub fn wants_toa(&self) -> bool {
+        self.flags & TOA_PENDING != 0 && self.state >= State::SynRecv
+    }
+
+    /// Takes a segment of either direction into account. UDP sessions have no segments; nothing changes for them.
+    #[inline]
+    pub fn on_segment(&mut self, direction: Direction, segment: &Segment) -> Outcome {
+        let from = self.state;
+        let event = match from {
+            State::Free | State::Udp => Event::None,
+            _ if segment.has(RST) => self.on_rst(direction, segment),
+            _ if segment.has(SYN) => self.on_syn(direction, segment),
+            State::SynRecv if direction == Direction::Inbound => self.on_handshake_ack(segment),
+            State::SynRecv | State::Established | State::FinWait | State::CloseWait | State::LastAck => {
+                self.on_ack(direction, segment);
+                Event::None
+            }
+            State::SynSent | State::TimeWait | State::Close => Event::None,
+        };
+        Outcome { from, to: self.state, event }
+    }
+
+    /// RFC 5961, section 3.2: only the exact sequence number the receiver expects resets. The receiver's latest
+    /// acknowledgment may still be under way to us or be delayed, so the end of what the sender sent counts as well.
+    fn on_rst(&mut self, direction: Direction, rst: &Segment) -> Event {
+        let (own, peer) = sides(direction);
+        let valid = match (self.state, direction) {
+            // RFC 1337: a reset must not end TIME-WAIT. And what is closed stays closed.
+            (State::TimeWait | State::Close, _) => false,
+            // RFC 9293, section 3.10.7.3: the answer to a SYN is valid by its acknowledgment.
+            (State::SynSent, Direction::Outbound) => rst.has(ACK) && within(rst.ack, self.ack[OUT], self.end[IN]),
+            _ => rst.seq == self.ack[peer] || rst.seq == self.end[own],
+        };
+        if !valid {
+            return Event::RstIgnored;
+        }
+        self.state = State::Close;
+        Event::RstAccepted
+    }
+
+    fn on_syn(&mut self, direction: Direction, syn: &Segment) -> Event {
+        match (direction, self.state) {
+            (Direction::Outbound, State::SynSent | State::SynRecv) if syn.has(ACK) => {
+                self.on_syn_ack(syn);
+                Event::None
+            }
+            _ if syn.has(ACK) || direction == Direction::Outbound => Event::None,
+            (_, State::SynSent) => {
+                // A retransmission, or a client that tries anew. Which of the two the server answers, it will say.
+                if syn.seq.wrapping_add(1) != self.ack[OUT] {
+                    self.flags |= RESYN;
+                }
+                Event::None
+            }
+            // No test of the sequence number against the old connection's (RFC 9293, section 3.6.1, and RFC 6191 want
+            // one): it protects the new connection at the server from the old one's late segments. Here the new one
+            // gets another local port, so the server sees another tuple, and what is late from the server meets no
+            // session.
+            (_, State::TimeWait | State::Close) => Event::Reopen,
+            // Not quite over, so at least it must not be an old duplicate.
+            (_, State::LastAck) if after(syn.seq, self.end[IN].wrapping_sub(1)) => Event::Reopen,
+            // The server's challenge ACK (RFC 5961, section 4.2) makes a client that means it send a valid RST.
+            _ => Event::None,
+        }
+    }
+
+    fn on_syn_ack(&mut self, syn_ack: &Segment) {
+        if !within(syn_ack.ack, self.ack[OUT], self.end[IN]) {
+            if self.state != State::SynSent || self.flags & RESYN == 0 {
+                return;
+            }
+            self.end[IN] = syn_ack.ack;
+        }
+        self.ack[OUT] = syn_ack.ack;
+        let isn_end = syn_ack.seq.wrapping_add(1);
+        // A retransmission must not take back what the server sent since.
+        if self.state == State::SynSent || self.ack[IN] != isn_end {
+            self.ack[IN] = isn_end;
+            self.end[OUT] = syn_ack.end();
+        }
+        self.flags &= !RESYN;
+        self.state = State::SynRecv;
+    }
+
+    /// The first inbound segment that acknowledges the server's SYN. Nobody can send it who did not get the SYN-ACK.
+    fn on_handshake_ack(&mut self, segment: &Segment) -> Event {
+        let fits = segment.has(ACK)
+            && within(segment.ack, self.ack[IN], self.end[OUT])
+            && within(segment.end(), self.ack[OUT], self.end[IN].wrapping_add(SLACK));
+        if !fits {
+            return Event::None;
+        }
+        self.state = State::Established;
+        // This segment carries TOA even when it acknowledges data that came with the SYN-ACK.
+        let flags = self.flags;
+        self.on_ack(Direction::Inbound, segment);
+        self.flags = flags;
+        Event::Established
+    }
+
+    /// Tracks a segment without SYN and RST, and the closing of the connection.
+    #[inline]
+    fn on_ack(&mut self, direction: Direction, segment: &Segment) {
+        let (own, peer) = sides(direction);
+        let end = segment.end();
+        let believable = segment.has(ACK)
+            && within(segment.ack, self.ack[own].wrapping_sub(SLACK), self.end[peer])
+            && within(end, self.ack[peer].wrapping_sub(SLACK), self.end[own].wrapping_add(SLACK));
+        if !believable {
+            return;
+        }
+        if after(segment.ack, self.ack[own]) {
+            self.ack[own] = segment.ack;
+            if direction == Direction::Inbound {
+                self.flags &= !TOA_PENDING;
+            }
+        }
+        if segment.has(FIN) && self.state != State::SynRecv {
+            self.on_fin(direction, end);
+        } else if !self.state.fin_seen(direction) && after(end, self.end[own]) {
+            self.end[own] = end;
+        }
+        if self.state == State::LastAck && self.ack[IN] == self.end[OUT] && self.ack[OUT] == self.end[IN] {
+            self.state = State::TimeWait;
+        }
+    }
+
+    fn on_fin(&mut self, direction: Direction, end: u32) {
+        let (own, peer) = sides(direction);
+        if self.state.fin_seen(direction) {
+            // A retransmission ends where the first one did. Should they differ, one was forged; the true one will be
+            // repeated until it is acknowledged, so the latest is taken.
+            if !after(self.ack[peer], end) {
+                self.end[own] = end;
+            }
+        } else if !after(self.end[own], end) {
+            self.end[own] = end;
+            self.state = self.state.after_fin(direction);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

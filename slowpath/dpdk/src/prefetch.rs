@@ -1,0 +1,24 @@
+//! Asking for a cache line before it is needed.
+
+/// Asks the CPU to bring the cache line of `value` near, for reading. Has no effect but on time.
+#[inline(always)]
+pub fn prefetch_read<T: ?Sized>(value: &T) {
+    prefetch_address(std::ptr::from_ref(value).cast());
+}
+
+/// The same for any address; a wrong one does no harm.
+#[inline(always)]
+pub(crate) fn prefetch_address(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint: it reads nothing that a program can see and cannot fault. SSE is part of x86_64.
+    unsafe {
+        core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(address.cast());
+    }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: a prefetch is a hint: it reads nothing that a program can see and cannot fault.
+    unsafe {
+        core::arch::asm!("prfm pldl1keep, [{0}]", in(reg) address, options(nostack, preserves_flags, readonly));
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    let _ = address;
+}

@@ -15,6 +15,7 @@ pub mod config;
 pub mod exec;
 pub mod http;
 pub mod icmp;
+pub mod lab;
 pub mod netns;
 pub mod packet;
 pub mod pcap;

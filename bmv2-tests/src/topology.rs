@@ -176,7 +176,9 @@ impl Topology {
     /// Makes the router believe that the way to `net` has a smaller MTU, as a tunnel would: longer packets with DF are
     /// answered with "fragmentation needed" or "packet too big".
     pub fn narrow_route(&self, net: &str, interface: &str, mtu: u16) -> Result<()> {
-        self.router.ip(&format!("route replace {net} dev {interface} mtu lock {mtu}"))?;
+        // The metric is that of the route which the interface's own IPv6 address made: that one is to be replaced.
+        let (family, metric) = if net.contains(':') { ("-6", "metric 256") } else { ("-4", "") };
+        self.router.ip(&format!("{family} route replace {net} dev {interface} {metric} mtu lock {mtu}"))?;
         Ok(())
     }
 

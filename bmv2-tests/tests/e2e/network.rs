@@ -78,3 +78,23 @@ fn carries_traffic_by_itself() {
     assert!(all.iter().all(|p| p.ip_checksum_ok() && p.l4_checksum_ok()), "offloads leave wrong checksums");
     assert!(all.iter().all(|p| p.ip_len() <= 1500), "offloads leave oversized packets");
 }
+
+/// The narrow path of the path MTU tests, without a balancer: the kernels discover it by themselves.
+#[test]
+fn narrow_routes_are_narrow() {
+    if crate::skipped() {
+        return;
+    }
+    let topology = Topology::new(Arms::Two).unwrap();
+    route_plainly(&topology);
+    topology.narrow_route("10.20.1.0/24", "rs1", 1400).unwrap();
+    topology.narrow_route("fd20:1::/64", "rs1", 1400).unwrap();
+    let _server = HttpServer::start(&topology.servers[0], "rs1", 80).unwrap();
+    for (ip, too_big) in SERVERS[0].both().into_iter().zip([(3, 4), (2, 0)]) {
+        let capture = Capture::start(&topology.client, "eth0").unwrap();
+        topology.client.run(|| http::upload(SocketAddr::new(ip, 80), 1_000_000)).unwrap();
+        let messages = capture.packets(|p| p.icmp() == Some(too_big));
+        assert!((1..20).contains(&messages.len()), "{ip}: {messages:?}");
+        assert_eq!(messages[0].quoted().unwrap().dst, ip);
+    }
+}

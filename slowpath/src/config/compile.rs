@@ -1,14 +1,12 @@
 //! Compiles a config to a plan, keeping the ids of what was there before.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use fullnat::id::{Proto, RPort, ServerId, ServiceId, VPort};
 use fullnat::plan::{Interface, LocalPool, PersistenceRule, Plan, Server, ServerShared, Service};
-use fullnat::route::Routes;
 use fullnat::sched::SchedulerKind;
-use fullnat::tcp::Timeouts;
 use fullnat::wire::Mac;
 
 use super::Config;
@@ -93,7 +91,7 @@ impl Compiler {
         if macs.len() != config.interface.len() {
             return Err(CompileError::Macs { given: macs.len(), wanted: config.interface.len() });
         }
-        let services = self.identify(config)?;
+        let mut services = self.identify(config)?;
         let servers = self.place(config, &services)?;
 
         let mut compiled: Vec<Service> = Vec::with_capacity(config.service.len());
@@ -103,13 +101,17 @@ impl Compiler {
                 service.servers.iter().filter_map(|s| servers.get(&(id, s.address.0)).map(|known| known.server.id));
             compiled.push(compile_service(config, index, id, ids.collect()));
         }
+        // Removed services are remembered as long as a server of theirs is.
+        let held: HashSet<ServiceId> = servers.keys().map(|&(id, _)| id).collect();
+        let current: HashSet<ServiceId> = services.iter().map(|known| known.id).collect();
+        services.extend(self.services.drain(..).filter(|old| held.contains(&old.id) && !current.contains(&old.id)));
         self.generation += 1;
         self.services = services;
         self.servers = servers;
         Ok(Plan::new(
             self.generation,
             interfaces(config, macs),
-            routes(config),
+            config.routes().clone(),
             config.pool.iter().map(compile_pool).collect(),
             config.snat.quarantine.as_ms(),
             compiled,
@@ -132,8 +134,7 @@ impl Compiler {
             *id = by_name.get(service.name.as_str()).copied().filter(|id| !taken[usize::from(id.0)]);
             id.iter().for_each(|id| taken[usize::from(id.0)] = true);
         }
-        // The servers of this or an earlier plan still speak of these.
-        self.servers.keys().for_each(|(id, _)| taken[usize::from(id.0)] = true);
+        // Also those let go just now: a worker with the last plan must not find another service in their place.
         self.services.iter().for_each(|known| taken[usize::from(known.id.0)] = true);
         let mut free = (0..=u16::MAX).filter(|&id| !taken[usize::from(id)]).map(ServiceId);
         ids.into_iter()
@@ -213,10 +214,6 @@ fn interfaces(config: &Config, macs: &[Mac]) -> Vec<Interface> {
     compiled.collect()
 }
 
-fn routes(_config: &Config) -> Routes {
-    Routes::default()
-}
-
 fn compile_pool(pool: &types::Pool) -> LocalPool {
     let mut compiled = LocalPool {
         name: pool.name.clone(),
@@ -250,7 +247,7 @@ fn compile_service(config: &Config, index: usize, id: ServiceId, servers: Vec<Se
             prefix_v4: rule.prefix4,
             prefix_v6: rule.prefix6,
         }),
-        timeouts: timeouts(&config.timeouts, &service.timeouts),
+        timeouts: config.timeouts.compile(&service.timeouts),
     }
 }
 
@@ -266,8 +263,4 @@ fn scheduler(service: &types::Service) -> SchedulerKind {
             SchedulerKind::Maglev { with_port, table_size: service.table_size.unwrap_or(DEFAULT_TABLE_SIZE) }
         }
     }
-}
-
-fn timeouts(_common: &types::Timeouts, _own: &types::Timeouts) -> Timeouts {
-    Timeouts::default()
 }

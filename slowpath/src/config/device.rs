@@ -132,7 +132,8 @@ impl FromStr for Device {
         if is_pci(&format!("0000:{head}")) {
             return Ok(Device::Pci(format!("0000:{text}")));
         }
-        if head.starts_with("net_") {
+        let virtio = head.strip_prefix("virtio_user").is_some_and(|n| n.starts_with(|c: char| c.is_ascii_digit()));
+        if head.starts_with("net_") || virtio {
             return vdev(text, head);
         }
         let (name, rest) = text.split_once([':', ',']).unwrap_or((text, ""));

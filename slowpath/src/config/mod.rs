@@ -17,15 +17,17 @@ mod problem;
 mod reference;
 mod reload;
 pub mod short;
+pub mod timeouts;
 pub mod types;
 mod validate;
 pub mod value;
 
-use std::net::IpAddr;
+use std::io::{self, Write};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use fullnat::route::Routes;
 use serde::Deserialize;
 use toml::de::DeTable;
 
@@ -37,7 +39,6 @@ pub use reference::schema;
 use decode::DecodeError;
 use path::{KeyPath, Places};
 use types::File;
-use value::Cidr;
 
 /// Exit code of every command for a config that was refused.
 pub const EXIT_REFUSED: u8 = 2;
@@ -60,17 +61,6 @@ pub struct Config {
 struct Source {
     text: String,
     places: Places,
-}
-
-/// A route: to a prefix by an interface, through a gateway or directly.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct RouteEntry {
-    /// The destination.
-    pub to: Cidr,
-    /// The gateway; `None` when the prefix is on the link.
-    pub via: Option<IpAddr>,
-    /// Index of the interface.
-    pub interface: usize,
 }
 
 impl Deref for Config {
@@ -101,8 +91,8 @@ impl Config {
         self.interface.iter().enumerate().map(|(i, interface)| interface.device.eal(i, queues, interface.mtu)).collect()
     }
 
-    /// All routes: those of the interfaces' own prefixes, static ones, defaults.
-    pub fn routes(&self) -> &[RouteEntry] {
+    /// The routes: the interfaces' own prefixes, static ones, defaults.
+    pub fn routes(&self) -> &Routes {
         &self.resolved.routes
     }
 
@@ -193,13 +183,16 @@ fn refused(path: &Path, at: Option<(usize, usize)>, message: String) -> Refused 
 pub fn check_command(path: &Path) -> ExitCode {
     match load(path) {
         Ok(config) => {
-            config.warnings().for_each(|line| eprintln!("{line}"));
+            // When nobody reads the words, the exit code still tells.
+            config.warnings().for_each(|line| drop(writeln!(io::stderr(), "{line}")));
             let servers: usize = config.service.iter().map(|s| s.servers.len()).sum();
-            println!("{}: ok: {} services, {servers} servers", path.display(), config.service.len());
+            let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+            let (services, servers) = (counted(config.service.len(), "service"), counted(servers, "server"));
+            let _ = writeln!(io::stdout(), "{}: ok: {services}, {servers}", path.display());
             ExitCode::SUCCESS
         }
         Err(refused) => {
-            eprintln!("{refused}");
+            let _ = writeln!(io::stderr(), "{refused}");
             ExitCode::from(EXIT_REFUSED)
         }
     }

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::device::Device;
 use super::short::{OneOrMany, Persistence, Server};
+use super::timeouts::{Overrides, Timeouts};
 use super::value::{Address, AddressRange, Cidr, Duration, Endpoint, MacAddress, PortRange};
 
 /// The configuration of Carom, a TOML file.
@@ -58,7 +59,8 @@ pub struct Interface {
     pub device: Device,
     /// The interface's own addresses with their prefix lengths; what is inside a prefix is reached directly.
     pub addresses: Vec<Cidr>,
-    /// The default gateway, or a list with one for each address family.
+    /// The default gateway, or a list with one for each address family. Several interfaces may have one: clients are
+    /// answered by the interface they came by.
     #[serde(default)]
     pub gateway: OneOrMany<Address>,
     /// The largest IP packet in bytes. A change needs a restart.
@@ -79,8 +81,12 @@ fn default_mtu() -> u16 {
 pub struct Route {
     /// The destination prefix.
     pub to: Cidr,
-    /// The gateway, an address inside a prefix of an interface.
-    pub via: Address,
+    /// The gateway. Without it the prefix is on the link of `interface`.
+    #[serde(default)]
+    pub via: Option<Address>,
+    /// The interface. May be left out when the gateway is inside a prefix of one.
+    #[serde(default)]
+    pub interface: Option<String>,
 }
 
 /// A pool of local addresses. Each address carries one session per local port *towards each real server*.
@@ -132,7 +138,7 @@ pub struct Service {
     pub persistence: Option<Persistence>,
     /// Timeouts that differ from `[timeouts]`.
     #[serde(default)]
-    pub timeouts: Timeouts,
+    pub timeouts: Overrides,
     /// The real servers.
     pub servers: Vec<Server>,
 }
@@ -226,19 +232,19 @@ impl Default for Backoff {
 pub struct Dpdk {
     /// Where packet buffers lie.
     pub memory: Memory,
-    /// Memory for DPDK, in MiB.
+    /// Memory for DPDK in MiB, where it is ordinary memory; huge pages are taken as they are needed.
     pub memory_mb: u32,
     /// Packet buffers over all interfaces. Default: enough for all queues and caches.
     pub mbufs: Option<u32>,
-    /// Tells several DPDK processes on one machine apart.
-    pub file_prefix: String,
+    /// Tells several DPDK processes on one machine apart. Default: one of its own for each process.
+    pub file_prefix: Option<String>,
     /// Further arguments for DPDK's environment (EAL), as they are.
     pub args: Vec<String>,
 }
 
 impl Default for Dpdk {
     fn default() -> Self {
-        Dpdk { memory: Memory::Auto, memory_mb: 512, mbufs: None, file_prefix: "carom".into(), args: Vec::new() }
+        Dpdk { memory: Memory::Auto, memory_mb: 512, mbufs: None, file_prefix: None, args: Vec::new() }
     }
 }
 
@@ -301,26 +307,6 @@ impl Default for Snat {
     fn default() -> Self {
         Snat { quarantine: Duration::from_secs(60) }
     }
-}
-
-/// How long a session lives without packets, by its state. What is left out has the default given here.
-#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Timeouts {
-    /// TCP, after the client's SYN.
-    pub syn_sent: Option<Duration>,
-    /// TCP, after the real server's SYN-ACK.
-    pub syn_received: Option<Duration>,
-    /// TCP, connection open.
-    pub established: Option<Duration>,
-    /// TCP, one side has closed.
-    pub fin_wait: Option<Duration>,
-    /// TCP, both sides have closed.
-    pub time_wait: Option<Duration>,
-    /// TCP, after a reset.
-    pub close: Option<Duration>,
-    /// UDP.
-    pub udp: Option<Duration>,
 }
 
 /// The admin API.

@@ -141,6 +141,17 @@ impl Cidr {
         }
     }
 
+    /// The prefix without host bits.
+    pub fn prefix(self) -> Cidr {
+        Cidr { address: self.network(), ..self }
+    }
+
+    /// All addresses of a family: 0.0.0.0/0 or ::/0.
+    pub fn all(v4: bool) -> Cidr {
+        let address = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        Cidr { address, len: 0 }
+    }
+
     /// The last address of the prefix.
     pub fn last(self) -> IpAddr {
         match self.address {

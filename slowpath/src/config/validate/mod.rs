@@ -7,9 +7,11 @@ mod settings;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use fullnat::route::Routes;
+
 use super::path::KeyPath;
 use super::types::File;
-use super::{Problem, RouteEntry, Source};
+use super::{Problem, Source};
 
 /// What the checks worked out on the way.
 #[derive(Clone, Debug, Default)]
@@ -17,7 +19,7 @@ pub(super) struct Resolved {
     /// Index of each service's pool.
     pub pools: Vec<usize>,
     /// All routes.
-    pub routes: Vec<RouteEntry>,
+    pub routes: Routes,
 }
 
 /// Checks a config. Gives errors and warnings, in no order.

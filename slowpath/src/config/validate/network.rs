@@ -1,15 +1,18 @@
 //! Interfaces and routes.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
+
+use fullnat::id::IfaceId;
+use fullnat::route::{Routes, RoutesBuilder};
 
 use super::{Owners, Report, Role, family, host};
-use crate::config::RouteEntry;
+use crate::config::decode::nearest;
 use crate::config::path::KeyPath;
-use crate::config::types::{File, Interface};
+use crate::config::types::{File, Interface, Route};
 use crate::config::value::Cidr;
 
-/// DPDK's ports are numbered in a byte, and Debian's build has room for 32 (`RTE_MAX_ETHPORTS`).
+/// Debian's DPDK has room for 32 ports (`RTE_MAX_ETHPORTS`).
 const MAX_INTERFACES: usize = 32;
 
 /// The smallest MTU of IPv4 that every host must take (RFC 791) and of IPv6 (RFC 8200 section 5).
@@ -18,47 +21,55 @@ const MIN_MTU: (u16, u16) = (576, 1280);
 /// The largest MTU of common jumbo frames.
 const MAX_MTU: u16 = 9600;
 
-/// Checks interfaces and routes; gives all routes.
-pub(super) fn check(file: &File, owners: &mut Owners, report: &mut Report<'_>) -> Vec<RouteEntry> {
+/// The routes found right so far, and where each stands.
+#[derive(Default)]
+struct Found {
+    builder: RoutesBuilder,
+    /// By prefix and interface.
+    places: HashMap<(Cidr, usize), KeyPath>,
+    /// The interfaces' own prefixes.
+    connected: Vec<(Cidr, usize, KeyPath)>,
+}
+
+/// Checks interfaces and routes; gives the routes that are right.
+pub(super) fn check(file: &File, owners: &mut Owners, report: &mut Report<'_>) -> Routes {
     let root = KeyPath::root();
     if file.interface.is_empty() {
-        let example = "[[interface]] with name, device and addresses";
-        report.error(&root, format!("no interface: add {example}"));
+        report.error(&root, "no interface; add [[interface]] with name, device and addresses");
     }
     if file.interface.len() > MAX_INTERFACES {
         report.error(&KeyPath::key("interface"), format!("more than {MAX_INTERFACES} interfaces, the most DPDK takes"));
+        return Routes::default();
     }
     let mut names = HashMap::new();
     let mut devices: HashMap<String, KeyPath> = HashMap::new();
-    let mut routes: Vec<(RouteEntry, KeyPath)> = Vec::new();
+    let mut found = Found::default();
     for (index, interface) in file.interface.iter().enumerate() {
         let path = KeyPath::key("interface").item(index);
         report.name(&path.join("name"), &interface.name, &mut names);
         check_device(interface, &path.join("device"), &mut devices, report);
         check_mtu(interface, &path.join("mtu"), report);
-        check_addresses(index, interface, &path, &mut routes, owners, report);
+        check_addresses(index, interface, &path, &mut found, owners, report);
     }
     for (index, interface) in file.interface.iter().enumerate() {
         let path = KeyPath::key("interface").item(index);
-        check_gateways(index, interface, &path.join("gateway"), &mut routes, owners, report);
-        for &neighbor in interface.neighbors.keys() {
-            let at = path.join("neighbors").join(&neighbor.to_string());
-            owners.refuse(neighbor.0, &at, "a neighbour", report);
-            if !interface.addresses.iter().any(|a| a.contains(neighbor.0)) {
-                report
-                    .error(&at, format!("{neighbor} is not inside a prefix of the interface; {}", prefixes(interface)));
-            }
-        }
+        check_gateways(index, interface, &path.join("gateway"), &mut found, owners, report);
+        check_neighbors(interface, &path.join("neighbors"), owners, report);
     }
-    check_routes(file, &mut routes, owners, report);
-    routes.into_iter().map(|(route, _)| route).collect()
+    for (index, route) in file.route.iter().enumerate() {
+        check_route(file, route, &KeyPath::key("route").item(index), &mut found, owners, report);
+    }
+    found.builder.build().unwrap_or_else(|error| {
+        report.error(&root, error.to_string());
+        Routes::default()
+    })
 }
 
 fn check_device(interface: &Interface, path: &KeyPath, seen: &mut HashMap<String, KeyPath>, report: &mut Report<'_>) {
     let Some(device) = interface.device.exclusive() else { return };
     if let Some(first) = seen.get(&device) {
         let line = report.line_of(first);
-        report.error(path, format!("\"{device}\" is the device of another interface on line {line}"));
+        report.error(path, format!("\"{device}\" is the device of another interface, on line {line}"));
     } else {
         seen.insert(device, path.clone());
     }
@@ -78,26 +89,26 @@ fn check_addresses(
     index: usize,
     interface: &Interface,
     path: &KeyPath,
-    routes: &mut Vec<(RouteEntry, KeyPath)>,
+    found: &mut Found,
     owners: &mut Owners,
     report: &mut Report<'_>,
 ) {
     if interface.addresses.is_empty() {
-        report.error(&path.join("addresses"), "no address: the interface needs one to ask neighbours from");
+        report.error(&path.join("addresses"), "no address; the interface needs one to ask its neighbours from");
     }
     for (i, &cidr) in interface.addresses.iter().enumerate() {
         let at = path.join("addresses").item(i);
         if !host(cidr.address, &at, report) {
             continue;
         }
-        let whole = |len: u8| if cidr.address.is_ipv4() { len >= 31 } else { len >= 127 };
         if cidr.len == 0 {
             report
                 .error(&at, format!("\"{cidr}\" would put every address on the link; write the length of its subnet"));
             continue;
         }
-        if !whole(cidr.len) && (cidr.address == cidr.network() || cidr.address.is_ipv4() && cidr.address == cidr.last())
-        {
+        // RFC 3021 and RFC 6164: prefixes of two addresses have no address of the subnet itself.
+        let (v4, pair) = (cidr.address.is_ipv4(), if cidr.address.is_ipv4() { 31 } else { 127 });
+        if cidr.len < pair && (cidr.address == cidr.network() || v4 && cidr.address == cidr.last()) {
             report.error(
                 &at,
                 format!("\"{cidr}\" names the subnet, not a host in it; write the interface's own address"),
@@ -105,25 +116,31 @@ fn check_addresses(
             continue;
         }
         owners.claim(cidr.address, Role::Interface, &at, report);
-        let to = Cidr { address: cidr.network(), len: cidr.len };
-        let other = routes.iter().find(|(r, _)| r.interface != index && r.to.overlaps(to));
-        if let Some((route, first)) = other {
+        let to = cidr.prefix();
+        if let Some((other, _, first)) = found.connected.iter().find(|(p, on, _)| *on != index && p.overlaps(to)) {
             let line = report.line_of(first);
-            report.error(&at, format!("{to} overlaps {} of another interface on line {line}", route.to));
+            report.error(&at, format!("{to} overlaps {other} of another interface, on line {line}"));
             continue;
         }
-        if !routes.iter().any(|(r, _)| r.interface == index && r.to == to) {
-            routes.push((RouteEntry { to, via: None, interface: index }, at));
-        }
+        found.builder.connected(IfaceId(index as u8), cidr.address, cidr.len);
+        found.places.entry((to, index)).or_insert_with(|| at.clone());
+        found.connected.push((to, index, at));
     }
 }
 
-/// Default gateways: one for each family, over all interfaces.
+/// Whether `address` is a direct neighbour: inside a prefix of the interface, or link-local (RFC 4291 section 2.5.6).
+fn on_link(interface: &Interface, address: IpAddr) -> bool {
+    let link_local = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
+    let v6 = || interface.addresses.iter().any(|a| a.address.is_ipv6());
+    link_local && v6() || interface.addresses.iter().any(|a| a.contains(address))
+}
+
+/// Default gateways: one of each family on an interface.
 fn check_gateways(
     index: usize,
     interface: &Interface,
     path: &KeyPath,
-    routes: &mut Vec<(RouteEntry, KeyPath)>,
+    found: &mut Found,
     owners: &Owners,
     report: &mut Report<'_>,
 ) {
@@ -132,60 +149,125 @@ fn check_gateways(
         if owners.refuse(via, path, "a gateway", report) {
             continue;
         }
-        if !interface.addresses.iter().any(|a| a.contains(via)) {
+        if !on_link(interface, via) {
             report.error(path, format!("{via} is not on the link: {}", prefixes(interface)));
             continue;
         }
-        let to = default_prefix(via);
-        if let Some((_, first)) = routes.iter().find(|(r, _)| r.to == to) {
-            let line = report.line_of(first);
-            report.error(path, format!("there is another {} default gateway on line {line}; one is all", family(via)));
+        let to = Cidr::all(via.is_ipv4());
+        if found.places.insert((to, index), path.clone()).is_some() {
+            report.error(path, format!("{via} is a second {} gateway of the interface; one is all", family(via)));
             continue;
         }
-        routes.push((RouteEntry { to, via: Some(via), interface: index }, path.clone()));
+        found.builder.default_gateway(IfaceId(index as u8), via);
     }
 }
 
-fn check_routes(file: &File, routes: &mut Vec<(RouteEntry, KeyPath)>, owners: &Owners, report: &mut Report<'_>) {
-    for (index, route) in file.route.iter().enumerate() {
-        let path = KeyPath::key("route").item(index);
-        let (to, via) = (route.to, route.via.0);
-        if to.network() != to.address {
-            let mend = Cidr { address: to.network(), len: to.len };
-            report.error(&path.join("to"), format!("\"{to}\" has host bits set; write \"{mend}\""));
+fn check_neighbors(interface: &Interface, path: &KeyPath, owners: &Owners, report: &mut Report<'_>) {
+    for (address, mac) in &interface.neighbors {
+        let at = path.join(&address.to_string());
+        if owners.refuse(address.0, &at, "a neighbour", report) {
             continue;
         }
-        let at = path.join("via");
-        if to.address.is_ipv4() != via.is_ipv4() {
-            report.error(&at, format!("{via} is {}, but the route is {}", family(via), family(to.address)));
-            continue;
+        if !on_link(interface, address.0) {
+            report.error(&at, format!("{address} is not on the link: {}", prefixes(interface)));
         }
-        if owners.refuse(via, &at, "a gateway", report) {
-            continue;
+        if mac.0.0 == [0; 6] {
+            report.error(&at, format!("\"{mac}\" is no host's MAC address"));
         }
-        let on_link = |i: &Interface| i.addresses.iter().any(|a| a.contains(via));
-        let Some(interface) = file.interface.iter().position(on_link) else {
-            report.error(&at, format!("{via} is not inside a prefix of any interface, so it cannot be reached"));
-            continue;
+    }
+}
+
+fn check_route(
+    file: &File,
+    route: &Route,
+    path: &KeyPath,
+    found: &mut Found,
+    owners: &Owners,
+    report: &mut Report<'_>,
+) {
+    let to = route.to;
+    if to.prefix() != to {
+        report.error(&path.join("to"), format!("\"{to}\" has host bits set; write \"{}\"", to.prefix()));
+        return;
+    }
+    let Some(interface) = route_interface(file, route, path, owners, report) else { return };
+    if let Some(first) = found.places.get(&(to, interface)) {
+        let line = report.line_of(first);
+        report.error(&path.join("to"), format!("{to} has a route by this interface already, on line {line}"));
+        return;
+    }
+    found.places.insert((to, interface), path.join("to"));
+    let iface = IfaceId(interface as u8);
+    match route.via {
+        Some(via) => found.builder.via(to.address, to.len, via.0, Some(iface)),
+        None => found.builder.on_link(to.address, to.len, iface),
+    };
+}
+
+/// The interface a route leaves by.
+fn route_interface(
+    file: &File,
+    route: &Route,
+    path: &KeyPath,
+    owners: &Owners,
+    report: &mut Report<'_>,
+) -> Option<usize> {
+    let named = match &route.interface {
+        Some(name) => Some(interface_named(file, name, &path.join("interface"), report)?),
+        None => None,
+    };
+    let Some(via) = route.via.map(|via| via.0) else {
+        if named.is_none() {
+            report.error(path, "a route needs a gateway (via), or an interface whose link the prefix is on");
+        }
+        return named;
+    };
+    let at = path.join("via");
+    if route.to.address.is_ipv4() != via.is_ipv4() {
+        report.error(&at, format!("{via} is {}, but the route is {}", family(via), family(route.to.address)));
+        return None;
+    }
+    if owners.refuse(via, &at, "a gateway", report) {
+        return None;
+    }
+    if let Some(index) = named {
+        let interface = &file.interface[index];
+        if !on_link(interface, via) {
+            report.error(&at, format!("{via} is not on the link of \"{}\": {}", interface.name, prefixes(interface)));
+            return None;
+        }
+        return named;
+    }
+    if matches!(via, IpAddr::V6(a) if a.is_unicast_link_local()) {
+        report.error(&at, format!("{via} is link-local, it could be on any link; name the interface as well"));
+        return None;
+    }
+    let found = file.interface.iter().position(|interface| on_link(interface, via));
+    if found.is_none() {
+        report.error(&at, format!("{via} is not inside a prefix of any interface, so it cannot be reached"));
+    }
+    found
+}
+
+fn interface_named(file: &File, name: &str, path: &KeyPath, report: &mut Report<'_>) -> Option<usize> {
+    let found = file.interface.iter().position(|interface| interface.name == name);
+    if found.is_none() {
+        let names: Vec<&str> = file.interface.iter().map(|interface| interface.name.as_str()).collect();
+        let mend = match nearest(name, names.iter().copied()) {
+            Some(near) => format!("did you mean \"{near}\"?"),
+            None => format!("there are {}", names.join(", ")),
         };
-        if let Some((_, first)) = routes.iter().find(|(r, _)| r.to == to) {
-            let line = report.line_of(first);
-            report.error(&path.join("to"), format!("{to} has a route already, on line {line}"));
-            continue;
-        }
-        routes.push((RouteEntry { to, via: Some(via), interface }, path.join("to")));
+        report.error(path, format!("no interface is named \"{name}\"; {mend}"));
     }
-}
-
-/// 0.0.0.0/0 or ::/0.
-fn default_prefix(of: IpAddr) -> Cidr {
-    let address = if of.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    Cidr { address, len: 0 }
+    found
 }
 
 /// The interface's prefixes in words.
 fn prefixes(interface: &Interface) -> String {
-    let list: Vec<String> =
-        interface.addresses.iter().map(|a| Cidr { address: a.network(), len: a.len }.to_string()).collect();
-    if list.is_empty() { "it has no address".into() } else { format!("the interface has {}", list.join(", ")) }
+    let list: Vec<String> = interface.addresses.iter().map(|a| a.prefix().to_string()).collect();
+    if list.is_empty() {
+        "the interface has no address".into()
+    } else {
+        format!("the interface has {}", list.join(", "))
+    }
 }

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
+use fullnat::route::Routes;
+
 use super::{Owners, Report, Role, family, host};
-use crate::config::RouteEntry;
 use crate::config::compile::DEFAULT_TABLE_SIZE;
 use crate::config::decode::nearest;
 use crate::config::path::KeyPath;
@@ -58,7 +59,7 @@ pub(super) fn check_pools(file: &File, owners: &mut Owners, report: &mut Report<
 }
 
 /// Checks services and servers; gives the index of each service's pool.
-pub(super) fn check(file: &File, routes: &[RouteEntry], owners: &mut Owners, report: &mut Report<'_>) -> Vec<usize> {
+pub(super) fn check(file: &File, routes: &Routes, owners: &mut Owners, report: &mut Report<'_>) -> Vec<usize> {
     let key = KeyPath::key("service");
     if file.service.len() > MAX_IDS {
         report.error(&key, format!("{} services; {MAX_IDS} are the most", file.service.len()));
@@ -78,7 +79,12 @@ pub(super) fn check(file: &File, routes: &[RouteEntry], owners: &mut Owners, rep
         if let Some(rule) = &service.persistence {
             check_persistence(rule, &path.join("persistence"), report);
         }
-        super::settings::check_timeouts(&service.timeouts, service.protocol, &path.join("timeouts"), report);
+        let timeouts = service.timeouts.entries();
+        for &(key, protocol, _) in timeouts.iter().filter(|&&(_, protocol, _)| protocol != service.protocol) {
+            let (is, not) = (protocol_name(service.protocol), protocol_name(protocol));
+            report.error(&path.join("timeouts").join(key), format!("is for {not}, but the service is {is}; remove it"));
+        }
+        super::settings::check_timeouts(&timeouts, &path.join("timeouts"), report);
     }
     // All virtual addresses are known only now, and a server may be none of them.
     for (index, service) in file.service.iter().enumerate() {
@@ -139,7 +145,8 @@ fn check_choice(service: &Service, path: &KeyPath, report: &mut Report<'_>) {
         );
     }
     if matches!(service.scheduler, Scheduler::Rr | Scheduler::Lc) && service.servers.iter().any(|s| s.weight > 1) {
-        let (name, other) = if service.scheduler == Scheduler::Rr { ("rr", "wrr") } else { ("lc", "wlc") };
+        let rr = service.scheduler == Scheduler::Rr;
+        let (name, other) = if rr { ("rr", "wrr") } else { ("lc", "wlc") };
         let message = format!("{name} takes every weight above 0 for the same; use {other} for weights to count");
         report.warn(&path.join("scheduler"), message);
     }
@@ -149,10 +156,9 @@ fn check_table(size: u32, servers: usize, path: &KeyPath, report: &mut Report<'_
     if size > MAX_TABLE_SIZE {
         report.error(path, format!("{size} is too large: {MAX_TABLE_SIZE} is the most"));
     } else if !is_prime(size) {
-        let (below, above) = (prime_from(size, false), prime_from(size, true));
-        let mend = below.map_or(format!("{above:?}"), |b| above.map_or(b.to_string(), |a| format!("{b} or {a}")));
-        let mend = if below.is_none() { above.unwrap_or(2).to_string() } else { mend };
-        report.error(path, format!("{size} is not a prime, so Maglev's permutations would miss slots; use {mend}"));
+        let near = (2..=size).rev().find(|&n| is_prime(n)).into_iter().chain((size..).find(|&n| is_prime(n)));
+        let near: Vec<String> = near.map(|prime| prime.to_string()).collect();
+        report.error(path, format!("{size} is not a prime, which Maglev hashing needs; use {}", near.join(" or ")));
     } else if (size as usize) < servers {
         report.error(
             path,
@@ -164,11 +170,6 @@ fn check_table(size: u32, servers: usize, path: &KeyPath, report: &mut Report<'_
             format!("{size} slots for {servers} servers spread unevenly; a prime of 100 times as many is better"),
         );
     }
-}
-
-/// The nearest prime below or above.
-fn prime_from(size: u32, up: bool) -> Option<u32> {
-    if up { (size..=MAX_TABLE_SIZE).find(|&n| is_prime(n)) } else { (2..=size).rev().find(|&n| is_prime(n)) }
 }
 
 /// Trial division; sizes are below 2^21, so at most some 1450 steps.
@@ -195,7 +196,7 @@ fn check_persistence(rule: &Persistence, path: &KeyPath, report: &mut Report<'_>
     }
 }
 
-fn check_servers(service: &Service, path: &KeyPath, routes: &[RouteEntry], owners: &Owners, report: &mut Report<'_>) {
+fn check_servers(service: &Service, path: &KeyPath, routes: &Routes, owners: &Owners, report: &mut Report<'_>) {
     let mut seen: HashMap<SocketAddr, KeyPath> = HashMap::new();
     let path = path.join("servers");
     if service.servers.is_empty() {
@@ -216,7 +217,11 @@ fn check_servers(service: &Service, path: &KeyPath, routes: &[RouteEntry], owner
             report.error(&at, format!("{rip} is {}, but the service listens at {}", family(rip), family(vip)));
             continue;
         }
-        if !routes.iter().any(|route| route.to.contains(rip)) {
+        let reachable = match rip {
+            IpAddr::V4(rip) => routes.lookup(rip).is_some(),
+            IpAddr::V6(rip) => routes.lookup(rip).is_some(),
+        };
+        if !reachable {
             report.error(&at, format!("{rip} cannot be reached: no interface, route or gateway leads there"));
             continue;
         }

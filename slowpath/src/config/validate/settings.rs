@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Report;
 use crate::config::path::KeyPath;
-use crate::config::types::{Admin, Dpdk, File, Limits, Protocol, Timeouts, Workers};
+use crate::config::types::{Admin, Dpdk, File, Limits, Protocol, Workers};
 use crate::config::value::Duration;
 
 /// Workers are numbered in a byte, and Debian's DPDK has room for 128 threads (`RTE_MAX_LCORE`), one of them control's.
@@ -15,6 +15,9 @@ const MAX_CPU: u16 = 1023;
 
 /// Sessions are named by 32-bit numbers whose two upper bits are spoken for.
 const MAX_SESSIONS: u32 = 1 << 30;
+
+/// Sessions keep 32 bits of a time in milliseconds, which tell apart what is less than 24 days away.
+const MAX_TIMEOUT: Duration = Duration::from_secs(20 * 24 * 3600);
 
 /// A path in a Unix socket's address: 108 bytes with the closing zero (`sun_path`).
 const MAX_SOCKET_PATH: usize = 107;
@@ -46,9 +49,7 @@ pub(super) fn check(file: &File, report: &mut Report<'_>) {
     } else if file.snat.quarantine > Duration::from_secs(3600) {
         report.error(&quarantine, format!("{} is too long: 1h is the most", file.snat.quarantine));
     }
-    for protocol in [Protocol::Tcp, Protocol::Udp] {
-        check_timeouts(&file.timeouts, protocol, &KeyPath::key("timeouts"), report);
-    }
+    check_timeouts(&file.timeouts.entries(), &KeyPath::key("timeouts"), report);
     check_admin(&file.admin, report);
     if file.metrics.address().is_some_and(|address| address.port() == 0) {
         report.error(
@@ -100,9 +101,9 @@ fn check_dpdk(dpdk: &Dpdk, report: &mut Report<'_>) {
         report.error(&path.join("mbufs"), format!("{mbufs} is out of range: 1024 to {}", 1 << 24));
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
-    if dpdk.file_prefix.is_empty() || dpdk.file_prefix.len() > 32 || !dpdk.file_prefix.chars().all(allowed) {
-        let message =
-            format!("\"{}\" is no file name part: use 1 to 32 letters, digits, \"-\" or \"_\"", dpdk.file_prefix);
+    let wrong = |prefix: &&String| prefix.is_empty() || prefix.len() > 32 || !prefix.chars().all(allowed);
+    if let Some(prefix) = dpdk.file_prefix.as_ref().filter(wrong) {
+        let message = format!("\"{prefix}\" is no part of a file name: use 1 to 32 letters, digits, \"-\" or \"_\"");
         report.error(&path.join("file_prefix"), message);
     }
     for (i, arg) in dpdk.args.iter().enumerate() {
@@ -134,21 +135,13 @@ fn check_limits(limits: &Limits, report: &mut Report<'_>) {
     }
 }
 
-/// Checks the timeouts that sessions of `protocol` use.
-pub(super) fn check_timeouts(timeouts: &Timeouts, protocol: Protocol, path: &KeyPath, report: &mut Report<'_>) {
-    let tcp = [
-        ("syn_sent", timeouts.syn_sent),
-        ("syn_received", timeouts.syn_received),
-        ("established", timeouts.established),
-        ("fin_wait", timeouts.fin_wait),
-        ("time_wait", timeouts.time_wait),
-        ("close", timeouts.close),
-    ];
-    let udp = [("udp", timeouts.udp)];
-    let states: &[_] = if protocol == Protocol::Tcp { &tcp } else { &udp };
-    for (key, value) in states {
-        if value.is_some_and(Duration::is_zero) {
+/// Checks timeouts, each with its key and value.
+pub(super) fn check_timeouts(entries: &[(&'static str, Protocol, Duration)], path: &KeyPath, report: &mut Report<'_>) {
+    for &(key, _, value) in entries {
+        if value.is_zero() {
             report.error(&path.join(key), "0 would end sessions at once; write for example \"30s\"");
+        } else if value > MAX_TIMEOUT {
+            report.error(&path.join(key), format!("{value} is too long: {MAX_TIMEOUT} is the most"));
         }
     }
 }

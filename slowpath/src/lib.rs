@@ -1,5 +1,10 @@
 //! The daemon `carom`: config, workers, admin API and command line around the pure core `fullnat`.
 
+pub mod api;
+pub mod bench;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod logging;
+pub mod run;

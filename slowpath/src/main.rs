@@ -1,3 +1,7 @@
 //! The `carom` command.
-//!
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    carom::cli::main()
+}

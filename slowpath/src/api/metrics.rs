@@ -1,0 +1,299 @@
+//! Prometheus text (exposition format 0.0.4), written from the same counters as everything else. A scrape reads atomics;
+//! it sends no message to a worker.
+
+use std::fmt::{Display, Write};
+
+use fullnat::counters::Traffic;
+use fullnat::plan::Plan;
+use fullnat::reason::DropReason;
+
+use super::model::WorkerCounters;
+use super::source::Source;
+use super::view;
+use crate::daemon::InterfaceStats;
+
+/// The content type of the text.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// What a metric is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// Only grows while the daemon runs.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+}
+
+/// A metric's name, kind and help line. All of them are in [`all`], which the documentation is checked against.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Name, with unit and `_total` as Prometheus wants them.
+    pub name: &'static str,
+    /// Counter or gauge.
+    pub kind: Kind,
+    /// Names of the labels.
+    pub labels: &'static str,
+    /// What it says.
+    pub help: &'static str,
+}
+
+const fn counter(name: &'static str, labels: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Counter, labels, help }
+}
+
+const fn gauge(name: &'static str, labels: &'static str, help: &'static str) -> Metric {
+    Metric { name, kind: Kind::Gauge, labels, help }
+}
+
+const BUILD_INFO: Metric = gauge("carom_build_info", "version target", "Always 1; the labels tell what runs.");
+const UPTIME: Metric = gauge("carom_uptime_seconds", "", "Seconds since the daemon started.");
+const GENERATION: Metric = gauge("carom_config_generation", "", "Counts the configs put in force; the first is 1.");
+const MEMORY: Metric = gauge("carom_memory_bytes", "hugepages", "Bytes taken for packets and sessions at the start.");
+const CAPACITY: Metric = gauge("carom_session_capacity", "", "Most sessions at a time, over all workers.");
+const SESSIONS: Metric = gauge("carom_sessions", "worker family", "Sessions now.");
+const DROPS: Metric =
+    counter("carom_dropped_packets_total", "worker reason", "Packets dropped; see `carom drops` for the reasons.");
+
+/// A counter of a worker and how to read it.
+type WorkerMetric = (Metric, fn(&WorkerCounters) -> u64);
+
+const WORKER: &[WorkerMetric] = &[
+    (counter("carom_worker_rx_packets_total", "worker", "Packets received."), |c| c.rx_packets),
+    (counter("carom_worker_rx_bytes_total", "worker", "Bytes received, without FCS."), |c| c.rx_bytes),
+    (counter("carom_worker_tx_packets_total", "worker", "Packets sent."), |c| c.tx_packets),
+    (counter("carom_worker_tx_bytes_total", "worker", "Bytes sent, without FCS."), |c| c.tx_bytes),
+    (counter("carom_worker_handed_over_packets_total", "worker", "Packets handed to another worker."), |c| {
+        c.handed_over
+    }),
+    (counter("carom_worker_taken_over_packets_total", "worker", "Packets taken from other workers."), |c| c.taken_over),
+    (counter("carom_worker_busy_polls_total", "worker", "Polls that found packets."), |c| c.busy_polls),
+    (counter("carom_worker_idle_polls_total", "worker", "Polls that found none."), |c| c.idle_polls),
+    (counter("carom_sessions_created_total", "worker", "Sessions made."), |c| c.sessions_created),
+    (counter("carom_sessions_ended_total", "worker", "Sessions ended by close or timeout."), |c| c.sessions_ended),
+    (counter("carom_sessions_reopened_total", "worker", "Sessions whose client reused its port early."), |c| {
+        c.sessions_reopened
+    }),
+    (counter("carom_rst_ignored_total", "worker", "RST segments out of sequence, ignored (RFC 5961)."), |c| {
+        c.rst_ignored
+    }),
+    (counter("carom_rst_sent_total", "worker", "RST segments sent to clients."), |c| c.rst_sent),
+    (counter("carom_toa_added_total", "worker", "Segments that carried TOA to a real server."), |c| c.toa_added),
+    (counter("carom_toa_stripped_total", "worker", "Client-made TOA options removed."), |c| c.toa_stripped),
+    (counter("carom_toa_no_room_total", "worker", "Segments without TOA for want of option space."), |c| c.toa_no_room),
+    (counter("carom_toa_over_mtu_total", "worker", "Segments without TOA for want of MTU."), |c| c.toa_over_mtu),
+    (counter("carom_icmp_translated_total", "worker", "ICMP errors translated and sent on."), |c| c.icmp_translated),
+    (counter("carom_icmp_sent_total", "worker", "ICMP errors of the balancer itself."), |c| c.icmp_sent),
+    (counter("carom_echo_answered_total", "worker", "Echo requests answered."), |c| c.echo_answered),
+    (counter("carom_neighbor_answered_total", "worker", "ARP requests and neighbour solicitations answered."), |c| {
+        c.neighbor_answered
+    }),
+];
+
+/// Traffic of one direction or both, and how to read it; the second text is the `direction` label.
+type TrafficMetric = (Metric, Option<&'static str>, fn(&Traffic) -> u64);
+
+const SERVICE_LABELS: &str = "service vip proto";
+const SERVER_LABELS: &str = "service vip proto server";
+
+const SERVICE: &[TrafficMetric] = &traffic_metrics(
+    counter("carom_service_packets_total", "service vip proto direction", "Packets of a service by direction."),
+    counter("carom_service_bytes_total", "service vip proto direction", "Bytes of a service by direction."),
+    counter("carom_service_sessions_total", SERVICE_LABELS, "Sessions begun."),
+    counter("carom_service_refused_total", SERVICE_LABELS, "Sessions refused: no server, no port, no room."),
+);
+
+const SERVER: &[TrafficMetric] = &traffic_metrics(
+    counter(
+        "carom_server_packets_total",
+        "service vip proto server direction",
+        "Packets of a real server by direction.",
+    ),
+    counter("carom_server_bytes_total", "service vip proto server direction", "Bytes of a real server by direction."),
+    counter("carom_server_sessions_total", SERVER_LABELS, "Sessions begun."),
+    counter("carom_server_refused_total", SERVER_LABELS, "Sessions refused."),
+);
+
+const fn traffic_metrics(packets: Metric, bytes: Metric, sessions: Metric, refused: Metric) -> [TrafficMetric; 6] {
+    [
+        (packets, Some("in"), |t| t.packets_in.get()),
+        (packets, Some("out"), |t| t.packets_out.get()),
+        (bytes, Some("in"), |t| t.bytes_in.get()),
+        (bytes, Some("out"), |t| t.bytes_out.get()),
+        (sessions, None, |t| t.sessions.get()),
+        (refused, None, |t| t.refused.get()),
+    ]
+}
+
+const SERVER_ACTIVE: Metric = gauge("carom_server_active_sessions", SERVER_LABELS, "Sessions now.");
+const SERVER_WEIGHT: Metric = gauge("carom_server_weight", SERVER_LABELS, "Configured weight; 0 drains.");
+
+/// A driver counter and how to read it.
+type InterfaceMetric = (Metric, fn(&InterfaceStats) -> u64);
+
+const INTERFACE: &[InterfaceMetric] = &[
+    (gauge("carom_interface_up", "interface", "1 when the link is up."), |s| u64::from(s.link_up)),
+    (counter("carom_interface_rx_packets_total", "interface", "Packets received."), |s| s.rx_packets),
+    (counter("carom_interface_rx_bytes_total", "interface", "Bytes received."), |s| s.rx_bytes),
+    (counter("carom_interface_rx_missed_total", "interface", "Packets the device had no descriptor for."), |s| {
+        s.rx_missed
+    }),
+    (counter("carom_interface_rx_errors_total", "interface", "Packets with receive errors."), |s| s.rx_errors),
+    (counter("carom_interface_rx_no_buffer_total", "interface", "Receive failures for want of a buffer."), |s| {
+        s.rx_no_buffer
+    }),
+    (counter("carom_interface_tx_packets_total", "interface", "Packets sent."), |s| s.tx_packets),
+    (counter("carom_interface_tx_bytes_total", "interface", "Bytes sent."), |s| s.tx_bytes),
+    (counter("carom_interface_tx_errors_total", "interface", "Packets with transmit errors."), |s| s.tx_errors),
+];
+
+/// Every metric there is, each once, in the order it is written.
+pub fn all() -> Vec<Metric> {
+    let mut all = vec![BUILD_INFO, UPTIME, GENERATION, MEMORY, CAPACITY, SESSIONS];
+    all.extend(WORKER.iter().map(|m| m.0));
+    all.push(DROPS);
+    all.extend(SERVICE.iter().chain(SERVER).map(|m| m.0));
+    all.extend([SERVER_ACTIVE, SERVER_WEIGHT]);
+    all.extend(INTERFACE.iter().map(|m| m.0));
+    all.dedup_by_key(|m| m.name);
+    all
+}
+
+/// The whole text.
+pub fn text(source: &impl Source) -> String {
+    let mut out = Text::default();
+    let plan = source.plan();
+    let status = view::status(source);
+    out.one(BUILD_INFO, &[("version", &status.version), ("target", &status.target)], 1);
+    out.one(UPTIME, &[], source.uptime().as_secs_f64());
+    out.one(GENERATION, &[], plan.generation);
+    out.one(MEMORY, &[("hugepages", &status.hugepages)], status.memory_bytes);
+    out.one(CAPACITY, &[], status.session_capacity);
+    workers(&mut out, source);
+    services(&mut out, source, &plan);
+    servers(&mut out, source, &plan);
+    interfaces(&mut out, source, &plan);
+    out.0
+}
+
+fn workers(out: &mut Text, source: &impl Source) {
+    let workers: Vec<WorkerCounters> = source.counters().iter().map(|c| view::worker_counters(c)).collect();
+    out.head(SESSIONS);
+    for (i, w) in workers.iter().enumerate() {
+        out.sample(SESSIONS, &[("worker", &i), ("family", &"v4")], w.sessions_v4);
+        out.sample(SESSIONS, &[("worker", &i), ("family", &"v6")], w.sessions_v6);
+    }
+    for &(metric, read) in WORKER {
+        out.head(metric);
+        for (i, w) in workers.iter().enumerate() {
+            out.sample(metric, &[("worker", &i)], read(w));
+        }
+    }
+    out.head(DROPS);
+    for (i, counters) in source.counters().iter().enumerate() {
+        for &reason in DropReason::ALL {
+            out.sample(DROPS, &[("worker", &i), ("reason", &reason.name())], counters.dropped(reason));
+        }
+    }
+}
+
+fn services(out: &mut Text, source: &impl Source, plan: &Plan) {
+    let mut last = "";
+    for &(metric, direction, read) in SERVICE {
+        if metric.name != last {
+            out.head(metric);
+            last = metric.name;
+        }
+        for service in plan.services() {
+            let vip = view::service_address(service);
+            let mut labels: Vec<(&str, &dyn Display)> =
+                vec![("service", &service.name), ("vip", &vip), ("proto", &service.proto)];
+            if let Some(direction) = &direction {
+                labels.push(("direction", direction));
+            }
+            out.sample(metric, &labels, source.counters().iter().map(|c| read(c.service(service.id))).sum::<u64>());
+        }
+    }
+}
+
+fn servers(out: &mut Text, source: &impl Source, plan: &Plan) {
+    let each = |out: &mut Text, metric, direction: Option<&str>, read: &dyn Fn(&fullnat::plan::Server) -> u64| {
+        for server in plan.servers() {
+            let Some(service) = plan.service(server.service) else { continue };
+            let (vip, address) = (view::service_address(service), view::server_address(server));
+            let mut labels: Vec<(&str, &dyn Display)> =
+                vec![("service", &service.name), ("vip", &vip), ("proto", &service.proto), ("server", &address)];
+            if let Some(direction) = &direction {
+                labels.push(("direction", direction));
+            }
+            out.sample(metric, &labels, read(server));
+        }
+    };
+    let mut last = "";
+    for &(metric, direction, read) in SERVER {
+        if metric.name != last {
+            out.head(metric);
+            last = metric.name;
+        }
+        each(out, metric, direction, &|s| source.counters().iter().map(|c| read(c.server(s.id))).sum());
+    }
+    out.head(SERVER_ACTIVE);
+    each(out, SERVER_ACTIVE, None, &|s| u64::from(s.shared.active()));
+    out.head(SERVER_WEIGHT);
+    each(out, SERVER_WEIGHT, None, &|s| u64::from(s.weight));
+}
+
+fn interfaces(out: &mut Text, source: &impl Source, plan: &Plan) {
+    let stats = source.interface_stats();
+    for &(metric, read) in INTERFACE {
+        out.head(metric);
+        for (interface, stats) in plan.interfaces.iter().zip(&stats) {
+            out.sample(metric, &[("interface", &interface.name)], read(stats));
+        }
+    }
+}
+
+/// The text as it grows. Writing to a `String` cannot fail.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn head(&mut self, metric: Metric) {
+        let kind = match metric.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        let _ = writeln!(self.0, "# HELP {} {}\n# TYPE {} {kind}", metric.name, metric.help, metric.name);
+    }
+
+    fn one(&mut self, metric: Metric, labels: &[(&str, &dyn Display)], value: impl Display) {
+        self.head(metric);
+        self.sample(metric, labels, value);
+    }
+
+    fn sample(&mut self, metric: Metric, labels: &[(&str, &dyn Display)], value: impl Display) {
+        debug_assert!(metric.labels.split_whitespace().eq(labels.iter().map(|l| l.0)), "{}", metric.name);
+        self.0.push_str(metric.name);
+        for (i, (name, value)) in labels.iter().enumerate() {
+            self.0.push(if i == 0 { '{' } else { ',' });
+            let _ = write!(self.0, "{name}=\"");
+            escape(&mut self.0, &value.to_string());
+            self.0.push('"');
+        }
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {value}");
+    }
+}
+
+/// Label values escape the backslash, the quote and the line end.
+fn escape(out: &mut String, value: &str) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Where the API gets what it shows: the running [`Daemon`], or in tests a plan and counters made by hand.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fullnat::counters::Counters;
+use fullnat::plan::Plan;
+
+use crate::control::{PortRecord, SessionFilter};
+use crate::daemon::{
+    Daemon, InterfaceStats, NeighborRecord, ReloadError, SessionPage, SessionsError, Settled, WorkerSilent,
+};
+
+/// A balancer that can be looked at. None of it may stop a worker or wait for one without a limit.
+pub trait Source: Send + Sync + 'static {
+    /// What was settled at the start.
+    fn settled(&self) -> &Settled;
+    /// Time since the start.
+    fn uptime(&self) -> Duration;
+    /// The plan in force.
+    fn plan(&self) -> Arc<Plan>;
+    /// Counters by worker.
+    fn counters(&self) -> &[Arc<Counters>];
+    /// Driver counters, in the order of [`Plan::interfaces`].
+    fn interface_stats(&self) -> Vec<InterfaceStats>;
+    /// The next hops.
+    fn neighbors(&self) -> Vec<NeighborRecord>;
+    /// A page of the sessions that pass the filter.
+    fn sessions(
+        &self,
+        filter: SessionFilter,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> impl Future<Output = Result<SessionPage, SessionsError>> + Send;
+    /// Use of local ports.
+    fn ports(&self) -> impl Future<Output = Result<Vec<PortRecord>, WorkerSilent>> + Send;
+    /// Puts the config file in force again.
+    fn reload(&self) -> impl Future<Output = Result<(), ReloadError>> + Send;
+}
+
+impl Source for Daemon {
+    fn settled(&self) -> &Settled {
+        &self.settled
+    }
+
+    fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn plan(&self) -> Arc<Plan> {
+        self.plan.load_full()
+    }
+
+    fn counters(&self) -> &[Arc<Counters>] {
+        &self.counters
+    }
+
+    fn interface_stats(&self) -> Vec<InterfaceStats> {
+        Daemon::interface_stats(self)
+    }
+
+    fn neighbors(&self) -> Vec<NeighborRecord> {
+        Daemon::neighbors(self)
+    }
+
+    async fn sessions(
+        &self,
+        filter: SessionFilter,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<SessionPage, SessionsError> {
+        Daemon::sessions(self, filter, cursor, limit).await
+    }
+
+    async fn ports(&self) -> Result<Vec<PortRecord>, WorkerSilent> {
+        Daemon::ports(self).await
+    }
+
+    async fn reload(&self) -> Result<(), ReloadError> {
+        Daemon::reload(self).await
+    }
+}

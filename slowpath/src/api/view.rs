@@ -1,0 +1,315 @@
+//! From plan and counters to what the API says. Nothing is counted here a second time.
+
+use std::net::SocketAddr;
+
+use fullnat::counters::{Counters, Traffic};
+use fullnat::id::{ServerId, ServiceId};
+use fullnat::plan::{self, Plan};
+use fullnat::reason::DropReason;
+use fullnat::sched::SchedulerKind;
+use fullnat::wire::Mac;
+
+use super::model::*;
+use super::source::Source;
+use crate::control::{PortRecord, SessionRecord};
+use crate::daemon::SessionPage;
+
+/// The offload target of this build: the slow path alone.
+const TARGET: &str = "none";
+
+/// Milliseconds since the start.
+pub fn uptime_ms(source: &impl Source) -> u64 {
+    source.uptime().as_millis() as u64
+}
+
+/// `GET /v1/status`.
+pub fn status(source: &impl Source) -> Status {
+    let plan = source.plan();
+    let settled = source.settled();
+    let mut totals = WorkerCounters::default();
+    for counters in source.counters() {
+        add_worker(&mut totals, counters);
+    }
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_ms: uptime_ms(source),
+        generation: plan.generation,
+        config_path: settled.config_path.clone(),
+        target: TARGET.to_owned(),
+        hugepages: settled.hugepages,
+        memory_bytes: settled.memory_bytes,
+        workers: source.counters().len(),
+        interfaces: plan.interfaces.len(),
+        services: plan.services().count(),
+        servers: plan.servers().count(),
+        session_capacity: settled.session_capacity,
+        totals,
+    }
+}
+
+/// `GET /v1/services`.
+pub fn services(source: &impl Source) -> Services {
+    let plan = source.plan();
+    let services = plan.services().map(|service| one_service(&plan, service, source)).collect();
+    Services { uptime_ms: uptime_ms(source), services }
+}
+
+fn one_service(plan: &Plan, service: &plan::Service, source: &impl Source) -> Service {
+    let servers = || service.servers.iter().filter_map(|&id| plan.server(id));
+    Service {
+        name: service.name.clone(),
+        address: service_address(service),
+        proto: service.proto.into(),
+        scheduler: scheduler_name(service.scheduler).to_owned(),
+        pool: plan.pools.get(service.pool).map(|p| p.name.clone()).unwrap_or_default(),
+        toa: service.toa,
+        persistence_ms: service.persistence.map(|p| p.timeout_ms),
+        servers: servers().count(),
+        servers_weighted: servers().filter(|s| s.weight > 0).count(),
+        active_sessions: servers().map(|s| u64::from(s.shared.active())).sum(),
+        traffic: service_traffic(source, service.id),
+    }
+}
+
+/// `GET /v1/servers`: by service, in configured order.
+pub fn servers(source: &impl Source) -> Servers {
+    let plan = source.plan();
+    let servers = plan
+        .services()
+        .flat_map(|service| service.servers.iter().filter_map(|&id| plan.server(id)).map(move |s| (service, s)))
+        .map(|(service, server)| Server {
+            service: service.name.clone(),
+            vip: service_address(service),
+            proto: service.proto.into(),
+            address: server_address(server),
+            weight: server.weight,
+            max_connections: server.max_connections,
+            active_sessions: u64::from(server.shared.active()),
+            traffic: server_traffic(source, server.id),
+        })
+        .collect();
+    Servers { uptime_ms: uptime_ms(source), servers }
+}
+
+/// VIP:vport.
+pub fn service_address(service: &plan::Service) -> SocketAddr {
+    SocketAddr::new(service.vip, service.vport.0)
+}
+
+/// RIP:rport.
+pub fn server_address(server: &plan::Server) -> SocketAddr {
+    SocketAddr::new(server.rip, server.rport.0)
+}
+
+/// A service's traffic over all workers.
+fn service_traffic(source: &impl Source, id: ServiceId) -> TrafficCounters {
+    sum_traffic(source.counters().iter().map(|c| c.service(id)))
+}
+
+/// A real server's traffic over all workers.
+fn server_traffic(source: &impl Source, id: ServerId) -> TrafficCounters {
+    sum_traffic(source.counters().iter().map(|c| c.server(id)))
+}
+
+fn sum_traffic<'a>(parts: impl Iterator<Item = &'a Traffic>) -> TrafficCounters {
+    let mut sum = TrafficCounters::default();
+    for traffic in parts {
+        sum.sessions_total += traffic.sessions.get();
+        sum.sessions_refused += traffic.refused.get();
+        sum.packets_in += traffic.packets_in.get();
+        sum.packets_out += traffic.packets_out.get();
+        sum.bytes_in += traffic.bytes_in.get();
+        sum.bytes_out += traffic.bytes_out.get();
+    }
+    sum
+}
+
+/// `GET /v1/sessions`, from a page the workers gave.
+pub fn sessions(source: &impl Source, page: SessionPage) -> Sessions {
+    let plan = source.plan();
+    let sessions = page.sessions.iter().map(|record| one_session(&plan, record)).collect();
+    Sessions { uptime_ms: uptime_ms(source), sessions, next: page.next }
+}
+
+fn one_session(plan: &Plan, record: &SessionRecord) -> Session {
+    Session {
+        proto: record.proto.into(),
+        state: record.state.to_owned(),
+        client: record.client,
+        vip: record.vip,
+        local: record.local,
+        server: record.server,
+        service: plan.service(record.service).map(|s| s.name.clone()),
+        worker: record.worker.0,
+        age_ms: record.age_ms,
+        idle_ms: record.idle_ms,
+        expires_ms: record.expires_ms,
+        packets_in: u64::from(record.packets_in),
+        packets_out: u64::from(record.packets_out),
+    }
+}
+
+/// `GET /v1/ports`, from the records the workers gave.
+pub fn ports(source: &impl Source, records: &[PortRecord]) -> Ports {
+    let ports = records
+        .iter()
+        .map(|r| PortUse {
+            worker: r.worker.0,
+            proto: r.proto.into(),
+            local: r.local,
+            server: r.server,
+            total: u64::from(r.total),
+            in_use: u64::from(r.in_use),
+            quarantined: u64::from(r.quarantined),
+            exhausted: r.exhausted,
+        })
+        .collect();
+    Ports { uptime_ms: uptime_ms(source), ports }
+}
+
+/// `GET /v1/drops`.
+pub fn drops(source: &impl Source) -> Drops {
+    let drops: Vec<Drop> = DropReason::ALL
+        .iter()
+        .map(|&reason| {
+            let by_worker: Vec<u64> = source.counters().iter().map(|c| c.dropped(reason)).collect();
+            Drop {
+                reason: reason.name().to_owned(),
+                number: reason as u8,
+                total: by_worker.iter().sum(),
+                by_worker,
+                text: reason.text().to_owned(),
+            }
+        })
+        .collect();
+    Drops { uptime_ms: uptime_ms(source), total: drops.iter().map(|d| d.total).sum(), drops }
+}
+
+/// `GET /v1/workers`.
+pub fn workers(source: &impl Source) -> Workers {
+    let workers = source
+        .counters()
+        .iter()
+        .enumerate()
+        .map(|(worker, counters)| Worker { worker, counters: worker_counters(counters) })
+        .collect();
+    Workers { uptime_ms: uptime_ms(source), workers }
+}
+
+/// What one worker counted.
+pub fn worker_counters(counters: &Counters) -> WorkerCounters {
+    let mut sum = WorkerCounters::default();
+    add_worker(&mut sum, counters);
+    sum
+}
+
+fn add_worker(sum: &mut WorkerCounters, c: &Counters) {
+    // A destructured pattern makes a new field an error here, so that none is forgotten.
+    let WorkerCounters {
+        rx_packets,
+        rx_bytes,
+        tx_packets,
+        tx_bytes,
+        handed_over,
+        taken_over,
+        dropped,
+        busy_polls,
+        idle_polls,
+        sessions_v4,
+        sessions_v6,
+        sessions_created,
+        sessions_ended,
+        sessions_reopened,
+        rst_ignored,
+        rst_sent,
+        toa_added,
+        toa_stripped,
+        toa_no_room,
+        toa_over_mtu,
+        icmp_translated,
+        icmp_sent,
+        echo_answered,
+        neighbor_answered,
+    } = sum;
+    *rx_packets += c.rx_packets.get();
+    *rx_bytes += c.rx_bytes.get();
+    *tx_packets += c.tx_packets.get();
+    *tx_bytes += c.tx_bytes.get();
+    *handed_over += c.handed_over.get();
+    *taken_over += c.taken_over.get();
+    *dropped += DropReason::ALL.iter().map(|&r| c.dropped(r)).sum::<u64>();
+    *busy_polls += c.busy_polls.get();
+    *idle_polls += c.idle_polls.get();
+    *sessions_v4 += c.sessions_v4.get();
+    *sessions_v6 += c.sessions_v6.get();
+    *sessions_created += c.sessions_created.get();
+    *sessions_ended += c.sessions_ended.get();
+    *sessions_reopened += c.sessions_reopened.get();
+    *rst_ignored += c.rst_ignored.get();
+    *rst_sent += c.rst_sent.get();
+    *toa_added += c.toa_added.get();
+    *toa_stripped += c.toa_stripped.get();
+    *toa_no_room += c.toa_no_room.get();
+    *toa_over_mtu += c.toa_over_mtu.get();
+    *icmp_translated += c.icmp_translated.get();
+    *icmp_sent += c.icmp_sent.get();
+    *echo_answered += c.echo_answered.get();
+    *neighbor_answered += c.neighbor_answered.get();
+}
+
+/// `GET /v1/neighbors`.
+pub fn neighbors(source: &impl Source) -> Neighbors {
+    let neighbors = source
+        .neighbors()
+        .into_iter()
+        .map(|n| Neighbor {
+            address: n.address,
+            interface: n.interface,
+            mac: n.mac.map(mac_text),
+            state: n.state.to_owned(),
+        })
+        .collect();
+    Neighbors { uptime_ms: uptime_ms(source), neighbors }
+}
+
+/// `GET /v1/interfaces`.
+pub fn interfaces(source: &impl Source) -> Interfaces {
+    let plan = source.plan();
+    let interfaces = plan
+        .interfaces
+        .iter()
+        .zip(source.interface_stats())
+        .map(|(interface, stats)| Interface {
+            name: interface.name.clone(),
+            mac: mac_text(interface.mac),
+            mtu_bytes: interface.mtu,
+            addresses: interface.addresses.iter().map(|(a, len)| format!("{a}/{len}")).collect(),
+            link_up: stats.link_up,
+            rx_packets: stats.rx_packets,
+            rx_bytes: stats.rx_bytes,
+            rx_missed: stats.rx_missed,
+            rx_errors: stats.rx_errors,
+            rx_no_buffer: stats.rx_no_buffer,
+            tx_packets: stats.tx_packets,
+            tx_bytes: stats.tx_bytes,
+            tx_errors: stats.tx_errors,
+        })
+        .collect();
+    Interfaces { uptime_ms: uptime_ms(source), interfaces }
+}
+
+fn mac_text(mac: Mac) -> String {
+    mac.0.map(|b| format!("{b:02x}")).join(":")
+}
+
+fn scheduler_name(kind: SchedulerKind) -> &'static str {
+    match kind {
+        SchedulerKind::RoundRobin => "rr",
+        SchedulerKind::WeightedRoundRobin => "wrr",
+        SchedulerKind::LeastConnections => "lc",
+        SchedulerKind::WeightedLeastConnections => "wlc",
+        SchedulerKind::SourceHash { .. } => "sh",
+        SchedulerKind::Maglev { .. } => "mh",
+    }
+}

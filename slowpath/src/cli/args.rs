@@ -1,0 +1,233 @@
+//! The command line as types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::api::DEFAULT_SOCKET;
+
+/// FullNAT layer-4 load balancer.
+#[derive(Debug, Parser)]
+#[command(name = "carom", version, about, arg_required_else_help = true, max_term_width = 100)]
+pub struct Arguments {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the balancer until SIGTERM or SIGINT
+    Run(ConfigFile),
+    /// Check a config file without starting anything
+    Check(ConfigFile),
+    /// Print the JSON Schema of the config file
+    Schema,
+    /// Measure the worker loop on this machine, over an in-memory port
+    Bench {
+        #[command(subcommand)]
+        #[allow(missing_docs, reason = "clap would print it")]
+        bench: Bench,
+    },
+    /// Look at a running balancer, or have it reload.
+    #[command(flatten)]
+    Show(Show),
+}
+
+/// Which config file.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigFile {
+    /// Config file
+    #[arg(short, long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+/// Commands that talk to a running balancer.
+#[derive(Debug, Subcommand)]
+pub enum Show {
+    /// Version, uptime, memory, and totals
+    Status(ShowOptions),
+    /// Services: sessions, packets and bytes of each
+    Services(ShowOptions),
+    /// Real servers: weight, sessions, packets and bytes of each
+    Servers(ShowOptions),
+    /// Sessions, filtered and in pages
+    Sessions(SessionsOptions),
+    /// Use of local ports (SNAT) by local address and real server
+    Ports(PortsOptions),
+    /// Dropped packets by reason and worker
+    Drops(DropsOptions),
+    /// Workers: load, sessions, packets
+    Workers(ShowOptions),
+    /// Next hops and their MAC addresses
+    Neighbors(ShowOptions),
+    /// Interfaces with the counters of their drivers
+    Interfaces(ShowOptions),
+    /// Read the config file again and put it in force
+    Reload(ReloadOptions),
+}
+
+/// Where the balancer is.
+#[derive(Clone, Debug, Args)]
+pub struct Socket {
+    /// Admin socket of the balancer
+    #[arg(long, value_name = "PATH", env = "CAROM_SOCKET", default_value = DEFAULT_SOCKET)]
+    pub socket: PathBuf,
+}
+
+/// What all show commands take.
+#[derive(Clone, Debug, Args)]
+pub struct ShowOptions {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print it")]
+    pub socket: Socket,
+    /// Print JSON; with --watch one document a line
+    #[arg(long)]
+    pub json: bool,
+    /// Show again every SECS seconds, with rates per second
+    #[arg(long, value_name = "SECS", num_args = 0..=1, default_missing_value = "1", value_parser = interval)]
+    pub watch: Option<f64>,
+    /// Full numbers instead of 1.23M
+    #[arg(long)]
+    pub exact: bool,
+}
+
+/// `carom sessions`.
+#[derive(Clone, Debug, Args)]
+pub struct SessionsOptions {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print it")]
+    pub show: ShowOptions,
+    /// Only sessions of this client or prefix, e.g. 192.0.2.0/24
+    #[arg(long, value_name = "ADDR[/LEN]")]
+    pub client: Option<String>,
+    /// Only sessions of this service, by name or address
+    #[arg(long, value_name = "NAME|VIP:PORT")]
+    pub service: Option<String>,
+    /// Only sessions of this real server
+    #[arg(long, value_name = "RIP[:PORT]")]
+    pub server: Option<String>,
+    /// Only sessions in this state, e.g. established
+    #[arg(long)]
+    pub state: Option<String>,
+    /// Sessions on a page
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// Which page, from 1
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub page: u32,
+    /// Go on where a page ended: the `next` it gave
+    #[arg(long, conflicts_with = "page")]
+    pub cursor: Option<String>,
+    /// All pages
+    #[arg(long, conflicts_with_all = ["page", "cursor", "limit"])]
+    pub all: bool,
+    /// Only say how many there are
+    #[arg(long, conflicts_with_all = ["page", "cursor", "limit", "all"])]
+    pub count: bool,
+}
+
+/// `carom ports`.
+#[derive(Clone, Debug, Args)]
+pub struct PortsOptions {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print it")]
+    pub show: ShowOptions,
+    /// One line per worker instead of their sum
+    #[arg(long)]
+    pub by_worker: bool,
+}
+
+/// `carom drops`.
+#[derive(Clone, Debug, Args)]
+pub struct DropsOptions {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print it")]
+    pub show: ShowOptions,
+    /// Also the reasons that never happened
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// `carom reload`.
+#[derive(Clone, Debug, Args)]
+pub struct ReloadOptions {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print it")]
+    pub socket: Socket,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to measure.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Bench {
+    /// Packets per second through the worker loop, with sessions already made
+    Forward(Forward),
+    /// New sessions per second
+    Connect(Connect),
+}
+
+/// `carom bench forward`.
+#[derive(Clone, Debug, Args)]
+pub struct Forward {
+    /// Sessions to spread the packets over
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub sessions: u32,
+    /// Transport protocol of the sessions
+    #[arg(long, value_enum, default_value_t = Proto::Tcp)]
+    pub proto: Proto,
+    /// Address family of the sessions
+    #[arg(long, value_enum, default_value_t = Ip::V4)]
+    pub ipv: Ip,
+    /// Workers
+    #[arg(long, value_name = "W", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub workers: u8,
+    /// How long to measure, in seconds
+    #[arg(long, value_name = "S", default_value = "5", value_parser = interval)]
+    pub seconds: f64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `carom bench connect`.
+#[derive(Clone, Debug, Args)]
+pub struct Connect {
+    /// Sessions to make
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub sessions: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A transport protocol on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Proto {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// An IP version on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Ip {
+    /// IPv4.
+    #[value(name = "4")]
+    V4,
+    /// IPv6.
+    #[value(name = "6")]
+    V6,
+}
+
+/// Seconds, from a tenth to a day.
+fn interval(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("not a number of seconds from 0.1 to 86400".to_owned()),
+    }
+}

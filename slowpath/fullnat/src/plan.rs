@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 
 use crate::id::{IfaceId, Proto, RPort, ServerId, ServiceId, VPort};
 use crate::route::Routes;
-use crate::sched::SchedulerKind;
+use crate::sched::{HashTable, SchedulerKind};
 use crate::tcp::Timeouts;
 use crate::wire::Mac;
 
@@ -34,6 +34,8 @@ pub struct Plan {
     servers: Vec<Option<Server>>,
     by_vip: HashMap<(IpAddr, VPort, Proto), ServiceId>,
     own: HashMap<IpAddr, Own>,
+    /// By service slot; empty where the scheduler needs none.
+    hash_tables: Vec<HashTable>,
 }
 
 /// An interface of the balancer.
@@ -121,12 +123,12 @@ impl ServerShared {
 
     /// Counts one more session; false, with nothing counted, when `max` (0 = no limit) is reached.
     pub fn begin(&self, max: u32) -> bool {
-        let before = self.active.fetch_add(1, Ordering::Relaxed);
-        if max != 0 && before >= max {
-            self.active.fetch_sub(1, Ordering::Relaxed);
-            return false;
+        if max == 0 {
+            self.active.fetch_add(1, Ordering::Relaxed);
+            return true;
         }
-        true
+        // Never above `max`, not even for a moment: another worker would see a full server that is not.
+        self.active.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < max).then(|| n + 1)).is_ok()
     }
 
     /// Counts one session less.
@@ -182,7 +184,7 @@ impl Plan {
         }
         own.extend(services.iter().map(|s| (s.vip, Own::Vip)));
         let by_vip = services.iter().map(|s| ((s.vip, s.vport, s.proto), s.id)).collect();
-        Plan {
+        let mut plan = Plan {
             generation,
             interfaces,
             routes,
@@ -192,7 +194,16 @@ impl Plan {
             servers: slots(servers, |s| s.id.0),
             by_vip,
             own,
-        }
+            hash_tables: Vec::new(),
+        };
+        let table = |s: &Option<Service>| s.as_ref().and_then(|s| HashTable::build(s, &plan)).unwrap_or_default();
+        plan.hash_tables = plan.services.iter().map(table).collect();
+        plan
+    }
+
+    /// The lookup table of a service whose scheduler hashes; an empty one for any other.
+    pub fn hash_table(&self, service: ServiceId) -> HashTable {
+        self.hash_tables.get(usize::from(service.0)).cloned().unwrap_or_default()
     }
 
     /// The service with this VIP, port and protocol.

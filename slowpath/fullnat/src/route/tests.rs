@@ -137,7 +137,8 @@ impl Rng {
 fn draw(rng: &mut Rng, v6: bool) -> IpAddr {
     let base = [0u128, u128::MAX, 0x5555_5555_5555_5555_5555_5555_5555_5555][(rng.next() % 3) as usize];
     let flip = 1u128 << (rng.next() % 128) | 1u128 << (rng.next() % 32);
-    let bits = if rng.next().is_multiple_of(8) { u128::from(rng.next()) << 64 | u128::from(rng.next()) } else { base ^ flip };
+    let bits =
+        if rng.next().is_multiple_of(8) { u128::from(rng.next()) << 64 | u128::from(rng.next()) } else { base ^ flip };
     if v6 { IpAddr::V6(bits.into()) } else { IpAddr::V4((bits as u32).into()) }
 }
 

@@ -1,4 +1,30 @@
 //! Schedulers: which real server a new session goes to.
+//!
+//! Each worker has a [`Scheduler`] per service. Workers share nothing but the servers' session counts
+//! ([`ServerShared`]) and, for the hashing kinds, the table that control built with the plan. So `rr` and `wrr` run
+//! per worker: each worker's turns are exact over its own cycle, and workers begin their cycles at points
+//! spread evenly, so that the sum over workers is even too.
+//!
+//! Weight 0 takes a server out of every choice; `max_connections` is counted over all workers and never exceeded.
+
+mod least;
+mod maglev;
+mod rendezvous;
+mod table;
+mod turns;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+pub use maglev::{DEFAULT_TABLE_SIZE, is_prime};
+pub use table::HashTable;
+
+use crate::addr::Addr;
+use crate::id::{CPort, ServerId, ServiceId, WorkerId};
+use crate::plan::{Plan, Server, ServerShared, Service};
+use crate::reason::DropReason;
+use turns::Turns;
 
 /// How a service chooses its real servers, by the names LVS gives them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -21,7 +47,187 @@ pub enum SchedulerKind {
     Maglev {
         /// Hash the client's port too.
         with_port: bool,
-        /// Size of the lookup table, a prime.
+        /// Size of the lookup table, a prime (any other number is raised to the next prime).
         table_size: u32,
     },
 }
+
+impl SchedulerKind {
+    /// The name in configuration and listings.
+    pub fn name(self) -> &'static str {
+        match self {
+            SchedulerKind::RoundRobin => "rr",
+            SchedulerKind::WeightedRoundRobin => "wrr",
+            SchedulerKind::LeastConnections => "lc",
+            SchedulerKind::WeightedLeastConnections => "wlc",
+            SchedulerKind::SourceHash { .. } => "sh",
+            SchedulerKind::Maglev { .. } => "mh",
+        }
+    }
+}
+
+impl fmt::Display for SchedulerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// A name that is no scheduler's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct UnknownScheduler(pub String);
+
+impl fmt::Display for UnknownScheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "unknown scheduler {:?}: it is one of rr, wrr, lc, wlc, sh, mh", self.0)
+    }
+}
+
+impl std::error::Error for UnknownScheduler {}
+
+impl FromStr for SchedulerKind {
+    type Err = UnknownScheduler;
+
+    /// Reads a name. The hashing kinds hash the address only; `mh` gets the default table size.
+    fn from_str(name: &str) -> Result<Self, UnknownScheduler> {
+        Ok(match name {
+            "rr" => SchedulerKind::RoundRobin,
+            "wrr" => SchedulerKind::WeightedRoundRobin,
+            "lc" => SchedulerKind::LeastConnections,
+            "wlc" => SchedulerKind::WeightedLeastConnections,
+            "sh" => SchedulerKind::SourceHash { with_port: false },
+            "mh" => SchedulerKind::Maglev { with_port: false, table_size: DEFAULT_TABLE_SIZE },
+            _ => return Err(UnknownScheduler(name.to_owned())),
+        })
+    }
+}
+
+/// The servers of a service that may be chosen, in configured order. A [`HashTable`] holds positions in this order.
+pub(crate) fn eligible<'a>(service: &'a Service, plan: &'a Plan) -> impl Iterator<Item = &'a Server> {
+    service.servers.iter().filter_map(|&id| plan.server(id)).filter(|s| s.weight > 0)
+}
+
+/// Counts a session on the very server a client is remembered with. False, with nothing counted, when that server is
+/// not one of the service's any more, takes no new sessions (weight 0), or is full: then [`Scheduler::pick`] decides.
+pub fn rejoin(plan: &Plan, service: ServiceId, server: ServerId) -> bool {
+    plan.server(server).is_some_and(|s| s.service == service && s.weight > 0 && s.shared.begin(s.max_connections))
+}
+
+/// A server as a scheduler sees it.
+#[derive(Debug)]
+struct Candidate {
+    id: ServerId,
+    weight: u16,
+    max_connections: u32,
+    shared: Arc<ServerShared>,
+}
+
+impl Candidate {
+    fn begin(&self) -> bool {
+        self.shared.begin(self.max_connections)
+    }
+
+    /// Sessions on it now; `None` when no more are allowed.
+    fn load(&self) -> Option<u32> {
+        let active = self.shared.active();
+        (self.max_connections == 0 || active < self.max_connections).then_some(active)
+    }
+}
+
+/// One worker's choice of servers for one service.
+#[derive(Debug)]
+pub struct Scheduler {
+    worker: WorkerId,
+    candidates: Box<[Candidate]>,
+    method: Method,
+}
+
+#[derive(Debug)]
+enum Method {
+    Turns(Turns),
+    Least {
+        weighted: bool,
+        /// Decides between equals.
+        turns: Turns,
+    },
+    Hash {
+        table: HashTable,
+        with_port: bool,
+    },
+}
+
+impl Scheduler {
+    /// The scheduler of a service, fresh. `worker` decides where its turns begin.
+    pub fn new(service: &Service, plan: &Plan, worker: WorkerId) -> Self {
+        let candidate = |s: &Server| Candidate {
+            id: s.id,
+            weight: s.weight,
+            max_connections: s.max_connections,
+            shared: Arc::clone(&s.shared),
+        };
+        let candidates: Box<[_]> = eligible(service, plan).map(candidate).collect();
+        let even = || Turns::even(candidates.len(), service.id, worker);
+        let weighted = || Turns::weighted(candidates.iter().map(|c| c.weight), service.id, worker);
+        let hash = |with_port| Method::Hash { table: plan.hash_table(service.id), with_port };
+        let method = match service.scheduler {
+            SchedulerKind::RoundRobin => Method::Turns(even()),
+            SchedulerKind::WeightedRoundRobin => Method::Turns(weighted()),
+            SchedulerKind::LeastConnections => Method::Least { weighted: false, turns: even() },
+            SchedulerKind::WeightedLeastConnections => Method::Least { weighted: true, turns: weighted() },
+            SchedulerKind::SourceHash { with_port } | SchedulerKind::Maglev { with_port, .. } => hash(with_port),
+        };
+        Scheduler { worker, candidates, method }
+    }
+
+    /// Takes over a new plan, in which `service` is the same service. Turns go on where they were: with the same server,
+    /// or with the next of the old ones that is still there. Allocates; call it per plan, not per packet.
+    pub fn update(&mut self, service: &Service, plan: &Plan) {
+        let mut next = Scheduler::new(service, plan, self.worker);
+        if let (Some(old), Some(new)) = (self.turns(), next.turns()) {
+            let ids = |s: &Scheduler| s.candidates.iter().map(|c| c.id).collect::<Vec<_>>();
+            let continued = new.continuing(old, &ids(self), &ids(&next));
+            match &mut next.method {
+                Method::Turns(turns) | Method::Least { turns, .. } => *turns = continued,
+                Method::Hash { .. } => {}
+            }
+        }
+        *self = next;
+    }
+
+    /// Chooses a server for a new session from `client:cport` and counts the session on it. The caller owes that server
+    /// one [`ServerShared::end`]: when the session ends, or at once if it cannot be made.
+    ///
+    /// [`DropReason::NoServer`]: no server has a weight above 0. [`DropReason::ServersFull`]: all of those are at their
+    /// `max_connections`.
+    ///
+    /// Costs O(log servers) for `rr` and `wrr`, O(servers) for `lc` and `wlc`, O(1) for `sh` and `mh`; O(servers) for
+    /// all when servers are full.
+    pub fn pick<A: Addr>(&mut self, client: A, cport: CPort) -> Result<ServerId, DropReason> {
+        if self.candidates.is_empty() {
+            return Err(DropReason::NoServer);
+        }
+        let chosen = match &mut self.method {
+            Method::Turns(turns) => turns.pick(&self.candidates),
+            Method::Least { weighted, turns } => least::pick(turns, *weighted, &self.candidates),
+            Method::Hash { table, with_port } => {
+                table.pick(&self.candidates, table::client_hash(client, with_port.then_some(cport)))
+            }
+        };
+        chosen.map(|c| c.id).ok_or(DropReason::ServersFull)
+    }
+
+    fn turns(&self) -> Option<&Turns> {
+        match &self.method {
+            Method::Turns(turns) | Method::Least { turns, .. } => Some(turns),
+            Method::Hash { .. } => None,
+        }
+    }
+}
+
+/// The first from position `start` on, around the end, that takes the session.
+fn first_with_room(candidates: &[Candidate], start: usize) -> Option<&Candidate> {
+    let (before, from) = candidates.split_at(start.min(candidates.len()));
+    from.iter().chain(before).find(|c| c.begin())
+}
+
+#[cfg(test)]
+mod tests;

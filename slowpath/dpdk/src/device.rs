@@ -206,7 +206,16 @@ impl Device {
         os::may_open_xdp_socket().map_err(|error| {
             self.socket_error(&error, "the kernel has no AF_XDP sockets (CONFIG_XDP_SOCKETS); use net_af_packet")
         })?;
+        if os::in_user_namespace() {
+            let what = "AF_XDP does not work inside a user namespace: the kernel takes XDP programs only from outside one; \
+                        use net_af_packet";
+            return Err(DeviceError::Kernel { device: self.error_name(), what });
+        }
         let mut missing = Vec::new();
+        // The frames' memory is pinned.
+        if !os::has_capability(capability::IPC_LOCK) && !os::may_lock_any_memory() {
+            missing.push("CAP_IPC_LOCK");
+        }
         if !os::has_capability(capability::NET_ADMIN) {
             missing.push("CAP_NET_ADMIN");
         }

@@ -77,6 +77,8 @@ pub enum EalError {
     Dpdk {
         /// rte_errno.
         errno: i32,
+        /// The arguments it was given beyond this crate's own.
+        extra: Vec<String>,
         /// What DPDK logged.
         log: Vec<String>,
     },
@@ -98,9 +100,11 @@ impl fmt::Display for EalError {
                 "{asked} MB of memory for DPDK were asked for, and {available} MB are available: ask for less, or raise \
                  the limit of the machine or control group"
             ),
-            EalError::Dpdk { errno, log } => {
+            EalError::Dpdk { errno, extra, log } => {
                 write!(f, "DPDK cannot be initialised ({})", os::errno_text(*errno))?;
-                if let Some(mend) = mend(*errno) {
+                if *errno == libc::EINVAL && !extra.is_empty() {
+                    write!(f, ": one of these arguments is not valid: {}", extra.join(" "))?;
+                } else if let Some(mend) = mend(*errno) {
                     write!(f, ": {mend}")?;
                 }
                 if !log.is_empty() {
@@ -249,11 +253,11 @@ impl Eal {
 
 /// Runs rte_eal_init on a thread of its own: it would pin the caller's and make it an lcore.
 fn start(arguments: Vec<String>, config: &EalConfig) -> Result<Eal, EalError> {
-    let no_memory = EalError::Dpdk { errno: libc::ENOMEM, log: Vec::new() };
-    if !log::install(config.log, config.log_level.unwrap_or(LogLevel::Notice)) {
-        return Err(no_memory);
-    }
     let mark = log::mark();
+    let failed = |errno| EalError::Dpdk { errno, extra: config.extra.clone(), log: log::since(mark) };
+    if !log::install(config.log, config.log_level.unwrap_or(LogLevel::Notice)) {
+        return Err(failed(libc::ENOMEM));
+    }
     let init = thread::Builder::new().name("dpdk-init".into()).stack_size(8 << 20).spawn(move || {
         let texts: Vec<CString> = arguments.iter().map(|argument| os::c_string(argument)).collect();
         // EAL keeps pointers to its arguments and moves them about; they stay for the life of the process.
@@ -265,12 +269,12 @@ fn start(arguments: Vec<String>, config: &EalConfig) -> Result<Eal, EalError> {
         let ret = unsafe { sys::rte_eal_init(texts.len() as i32, pointers.as_mut_ptr()) };
         if ret < 0 { Err(os::rte_errno()) } else { Ok(()) }
     });
-    let result = init.map_err(|_| no_memory)?.join();
+    let result = init.map_err(|_| failed(libc::ENOMEM))?.join();
     match result {
         Ok(Ok(())) => Ok(Eal(())),
-        Ok(Err(errno)) => Err(EalError::Dpdk { errno, log: log::since(mark) }),
+        Ok(Err(errno)) => Err(failed(errno)),
         // The thread runs nothing that panics; if it does after all, nothing is known of DPDK.
-        Err(_) => Err(EalError::Dpdk { errno: libc::EFAULT, log: log::since(mark) }),
+        Err(_) => Err(failed(libc::EFAULT)),
     }
 }
 
@@ -322,12 +326,12 @@ fn memory_arguments(config: &EalConfig, arguments: &mut Vec<String>) -> Result<(
     Ok(())
 }
 
-/// Whether EAL answers this argument with a text and exit().
+/// Whether EAL answers this argument with a text and exit(). Long options may be cut short, as getopt allows.
 fn ends_process(argument: &str) -> bool {
-    let long = argument.strip_prefix("--").filter(|name| !name.is_empty());
-    match long {
-        Some(name) => name.len() >= 2 && "help".starts_with(name) || "version".starts_with(name),
-        None => argument.starts_with("-h") || argument.starts_with("-v"),
+    match argument.strip_prefix("--").filter(|name| !name.is_empty()) {
+        Some(name) if name.starts_with("log-level=") => name.ends_with("=help"),
+        Some(name) => name.len() > 1 && "help".starts_with(name),
+        None => argument.starts_with("-h") || argument == "help",
     }
 }
 
@@ -337,10 +341,10 @@ mod tests {
 
     #[test]
     fn refuses_arguments_that_end_the_process() {
-        for argument in ["--help", "--he", "-h", "-v", "--version", "--vers"] {
+        for argument in ["--help", "--he", "-h", "--log-level=help", "help"] {
             assert!(ends_process(argument), "{argument}");
         }
-        for argument in ["--huge-dir=/x", "-n", "4", "--vfio-intr=msi", "--vdev=x", "--"] {
+        for argument in ["--huge-dir=/x", "-n", "4", "--vfio-intr=msi", "--vdev=x", "--log-level=8", "--"] {
             assert!(!ends_process(argument), "{argument}");
         }
     }

@@ -93,6 +93,7 @@ impl Drop for Socket {
 /// Capabilities by number, capability(7).
 pub(crate) mod capability {
     pub(crate) const NET_ADMIN: u32 = 12;
+    pub(crate) const IPC_LOCK: u32 = 14;
     pub(crate) const SYS_ADMIN: u32 = 21;
     pub(crate) const BPF: u32 = 39;
 }
@@ -102,6 +103,19 @@ pub(crate) fn has_capability(capability: u32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let bits = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).is_some_and(|bits| bits >> capability & 1 == 1)
+}
+
+/// Whether the limit on locked memory (`ulimit -l`) is infinite.
+pub(crate) fn may_lock_any_memory() -> bool {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call writes the structure it is given.
+    unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &mut limit) == 0 && limit.rlim_cur == libc::RLIM_INFINITY }
+}
+
+/// Whether this process runs in a user namespace other than the first, where capabilities count for less.
+pub(crate) fn in_user_namespace() -> bool {
+    // user_namespaces(7): the first one maps all of the user ids onto themselves.
+    fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// Bytes of hugepages that are free, of every size.

@@ -18,7 +18,8 @@ pub trait Addr: Copy + Eq + Ord + Hash + Debug + Display + Send + Sync + Into<Ip
     fn read(bytes: &[u8]) -> Self;
     /// Writes the address in network order to the first [`Addr::LEN`] bytes.
     fn write(self, bytes: &mut [u8]);
-    /// The sum of the address's 16-bit words, as RFC 1071 adds them, not folded.
+    /// The sum of the address's 16-bit words as RFC 1071 adds them: any number below 2^19 that is congruent to it
+    /// modulo 65 535, and 0 only for an address of zeros.
     fn word_sum(self) -> u32;
     /// The address's bits as two 64-bit words, for hashing. IPv4 fills the low half of the second word.
     fn words(self) -> [u64; 2];
@@ -79,7 +80,10 @@ impl Addr for Ipv6Addr {
 
     #[inline(always)]
     fn word_sum(self) -> u32 {
-        self.octets().chunks_exact(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum()
+        // 32-bit words add up to a congruent sum (RFC 1071 section 2C), in half the additions.
+        let [high, low] = self.words();
+        let sum = (high >> 32) + (high & 0xffff_ffff) + (low >> 32) + (low & 0xffff_ffff);
+        (sum >> 16) as u32 + (sum & 0xffff) as u32
     }
 
     #[inline(always)]

@@ -117,3 +117,6 @@ pub fn request<F: Frame>(frame: &mut F, to: Mac, (mac, sender): (Mac, Ipv4Addr),
 pub fn announce<F: Frame>(frame: &mut F, mac: Mac, addr: Ipv4Addr) -> bool {
     request(frame, Mac::BROADCAST, (mac, addr), addr)
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,12 +10,17 @@ use crate::addr::Addr;
 /// The 16-bit ones' complement sum congruent to `sum`; 0 only for 0.
 #[inline(always)]
 pub fn fold(sum: u64) -> u16 {
-    // 2^32, 2^16 and 1 are congruent modulo 65 535, so halves may be added in any width. The first two additions leave
-    // at most 17 bits, the third at most 16.
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
+    // 2^32, 2^16 and 1 are congruent modulo 65 535, so halves may be added in any width.
+    fold_34_bits((sum & 0xffff_ffff) + (sum >> 32))
+}
+
+/// As [`fold`], for sums below 2^34.
+#[inline(always)]
+fn fold_34_bits(sum: u64) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
-    ((sum & 0xffff) + (sum >> 16)) as u16
+    // What is over 16 bits now is at most 4, so the end-around carry of this addition cannot carry again.
+    let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
+    sum + u16::from(carry)
 }
 
 /// The RFC 1071 sum of bytes as big-endian 16-bit words, an odd last byte padded with zero. Not complemented.
@@ -52,7 +57,7 @@ pub fn pseudo_header<A: Addr>(src: A, dst: A, proto: u8, len: u16) -> u32 {
 #[inline(always)]
 pub fn update(check: u16, old: u32, new: u32) -> u16 {
     // !old as 32-bit word is congruent to -old, since 2^32 - 1 is a multiple of 65 535.
-    !fold(u64::from(!check) + u64::from(!old) + u64::from(new))
+    !fold_34_bits(u64::from(!check) + u64::from(!old) + u64::from(new))
 }
 
 /// As [`update`] for a UDP checksum: 0 means there is none and stays, and a computed 0 is sent as 0xffff (RFC 768).
@@ -70,7 +75,7 @@ pub fn update_udp(check: u16, old: u32, new: u32) -> u16 {
     }
 }
 
-/// True when the checksum of an IPv4 header without options is right.
+/// True when the checksum of an IPv4 header without options is right. Its version must have been checked.
 #[inline(always)]
 pub fn ipv4_header_is_right(header: &[u8; 20]) -> bool {
     // Ones' complement addition does not care about byte order (RFC 1071 section 2B), so the words are added as they
@@ -80,7 +85,9 @@ pub fn ipv4_header_is_right(header: &[u8; 20]) -> bool {
     for word in words {
         total += u64::from(u32::from_ne_bytes(*word));
     }
-    fold(total) == 0xffff
+    // A sum that folds to 0xffff is a multiple of it. It is not 0, the other one, unless the header is all zeros; a header
+    // has a version.
+    total.is_multiple_of(0xffff)
 }
 
 /// Old and new sums of the words one operation replaces, gathered so that each checksum over them is updated once.

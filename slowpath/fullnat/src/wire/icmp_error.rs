@@ -215,3 +215,6 @@ fn lower_mtu<A: Addr>(header: &mut [u8; icmp::LEN], mtu: u16, by: u16) -> Change
     }
     change
 }
+
+#[cfg(test)]
+mod tests;

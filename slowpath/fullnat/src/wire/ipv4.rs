@@ -46,7 +46,29 @@ pub(crate) fn write_header(header: &mut [u8; LEN], src: Ipv4Addr, dst: Ipv4Addr,
 /// limited broadcast address (RFC 1122 section 3.2.1.3). 240.0.0.0/4 passes, since some networks do use it.
 #[inline(always)]
 pub fn is_never_forwarded(addr: Ipv4Addr) -> bool {
-    let bits = addr.to_bits();
-    let net = bits >> 24;
-    (net == 0) | (net == 127) | (bits >> 28 == 0xe) | (bits == u32::MAX)
+    let net = addr.octets()[0];
+    // One comparison tells 0 and everything from 224 on from the addresses of hosts.
+    (net.wrapping_sub(1) >= 223 && is_special(addr)) || net == 127
+}
+
+#[cold]
+fn is_special(addr: Ipv4Addr) -> bool {
+    matches!(addr.octets()[0], 0 | 224..=239) || addr.is_broadcast()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        for bad in ["0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.0.0", "224.0.0.1", "239.255.255.255", "255.255.255.255"]
+        {
+            assert!(is_never_forwarded(bad.parse().unwrap()), "{bad}");
+        }
+        for good in ["1.0.0.0", "10.0.0.1", "126.255.255.255", "128.0.0.1", "223.255.255.255", "240.0.0.1", "255.0.0.1"]
+        {
+            assert!(!is_never_forwarded(good.parse().unwrap()), "{good}");
+        }
+    }
 }

@@ -218,3 +218,6 @@ pub fn announce<F: Frame>(frame: &mut F, mac: Mac, addr: Ipv6Addr) -> bool {
     }
     .into_frame(frame)
 }
+
+#[cfg(test)]
+mod tests;

@@ -221,3 +221,6 @@ fn write_ip_header<A: Addr>(head: &mut [u8], src: A, dst: A, proto: u8, tos: u8,
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

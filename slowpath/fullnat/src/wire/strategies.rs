@@ -10,7 +10,7 @@ use crate::flow::FlowKey;
 use crate::id::Proto;
 use crate::wire::parse::{Flow, Packet, parse};
 use crate::wire::testing::Build;
-use crate::wire::{TcpFlags, ipv4, ipv6};
+use crate::wire::{IcmpPacket, TcpFlags, ipv4, ipv6};
 
 /// A family whose packets tests can generate and see.
 pub trait View: Addr + Arbitrary {
@@ -18,11 +18,18 @@ pub trait View: Addr + Arbitrary {
     fn address() -> BoxedStrategy<Self>;
     /// The view of a frame that is known to be TCP or UDP of this family.
     fn view(frame: &[u8]) -> Flow<Self>;
+    /// The view of a frame that is known to be ICMP of this family.
+    fn icmp_view(frame: &[u8]) -> IcmpPacket<Self>;
 }
 
 impl View for Ipv4Addr {
     fn address() -> BoxedStrategy<Self> {
-        any::<Ipv4Addr>().prop_filter("forwarded", |&addr| !ipv4::is_never_forwarded(addr)).boxed()
+        // Others are moved to 10.0.0.0/8.
+        let forwarded = |addr: Ipv4Addr| {
+            let bits = addr.to_bits();
+            if ipv4::is_never_forwarded(addr) { Ipv4Addr::from_bits((bits & 0xff_ffff) | (10 << 24)) } else { addr }
+        };
+        any::<Ipv4Addr>().prop_map(forwarded).boxed()
     }
 
     fn view(frame: &[u8]) -> Flow<Self> {
@@ -31,16 +38,35 @@ impl View for Ipv4Addr {
             other => panic!("{other:?}"),
         }
     }
+
+    fn icmp_view(frame: &[u8]) -> IcmpPacket<Self> {
+        match parse(frame) {
+            Ok(Packet::Icmp4(packet)) => packet,
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 impl View for Ipv6Addr {
     fn address() -> BoxedStrategy<Self> {
-        any::<Ipv6Addr>().prop_filter("forwarded", |&addr| !ipv6::is_never_forwarded(addr)).boxed()
+        // Others are moved to 2000::/8.
+        let forwarded = |addr: Ipv6Addr| {
+            let bits = addr.to_bits();
+            if ipv6::is_never_forwarded(addr) { Ipv6Addr::from_bits((bits >> 8) | (0x20 << 120)) } else { addr }
+        };
+        any::<Ipv6Addr>().prop_map(forwarded).boxed()
     }
 
     fn view(frame: &[u8]) -> Flow<Self> {
         match parse(frame) {
             Ok(Packet::V6(flow)) => flow,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn icmp_view(frame: &[u8]) -> IcmpPacket<Self> {
+        match parse(frame) {
+            Ok(Packet::Icmp6(packet)) => packet,
             other => panic!("{other:?}"),
         }
     }

@@ -189,3 +189,6 @@ pub(crate) fn update_checksum(header: &mut [u8], change: Change) {
         fixed[CHECKSUM..CHECKSUM + 2].copy_from_slice(&change.apply(check).to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,46 @@
+# Everything here works on a fresh Debian 12 machine. `make deps` installs what is missing and nothing else; the other
+# targets need no network once it has run and the crates are there.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+CARGO_TARGET_DIR ?= $(CURDIR)/target
+export CARGO_TARGET_DIR
+# rustup puts cargo here; a shell that was open before does not know it yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help deps build demo test check bench docs clean
+
+help: ## this list
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 16
+
+deps: ## install what is missing: DPDK, clang, network tools, Rust
+	scripts/deps
+
+build: deps ## the release binary, target/release/carom
+	cargo build --release -p carom
+
+demo: deps ## a small network in namespaces with real traffic through Carom (root)
+	cargo build --release -p carom -p bmv2-tests
+	CAROM_BIN=$(CARGO_TARGET_DIR)/release/carom $(CARGO_TARGET_DIR)/release/demo
+
+test: deps ## all tests; end-to-end ones need root and run one at a time
+	scripts/test
+
+check: ## format, lints, documentation, licences
+	scripts/check
+
+bench: build ## packets and new connections per second of the worker loop
+	for sessions in 1000 100000; do \
+		$(CARGO_TARGET_DIR)/release/carom bench forward --sessions $$sessions; \
+		$(CARGO_TARGET_DIR)/release/carom bench connect --sessions $$sessions; \
+	done
+
+docs: ## the book, docs/book/index.html
+	command -v mdbook >/dev/null || cargo install mdbook --locked --no-default-features
+	mdbook build docs
+
+clean: ## remove what was built
+	cargo clean
+	rm -rf docs/book

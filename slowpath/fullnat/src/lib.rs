@@ -19,6 +19,7 @@ pub mod plan;
 pub mod ports;
 pub mod reason;
 pub mod route;
+pub mod rss;
 pub mod sched;
 pub mod session;
 pub mod table;

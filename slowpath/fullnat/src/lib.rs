@@ -10,6 +10,8 @@ pub mod counters;
 pub mod flow;
 pub mod forward;
 pub mod frame;
+#[cfg(any(test, feature = "testing"))]
+pub mod fuzzing;
 pub mod hash;
 pub mod id;
 pub mod index;

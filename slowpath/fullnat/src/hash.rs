@@ -31,8 +31,9 @@ impl FlowHasher {
         FlowHasher { k0, k1 }
     }
 
+    /// SipHash-1-3 over whole words; the last word holds the length or something else that tells inputs apart.
     #[inline(always)]
-    fn words<const N: usize>(&self, words: [u64; N]) -> u64 {
+    pub(crate) fn words<const N: usize>(&self, words: [u64; N]) -> u64 {
         // Initial constants and rounds of SipHash, section 2.1 of the paper, with c = 1 and d = 3.
         let mut state = Sip([
             self.k0 ^ 0x736f_6d65_7073_6575,

@@ -17,104 +17,37 @@
 //! - An entry's key is written before its holder count is stored with release; whoever counts itself in
 //!   does so with an acquiring read-modify-write on that count and reads the key after. While the count is not zero the
 //!   entry cannot be retired, so the key it then compares cannot change. An index slot is only a hint where to look.
-//! - Retiring swaps a count of zero for a mark in one step; from then on nobody can count itself in.
+//! - Retiring swaps a count of zero for a mark in one step; from then on nobody can count itself in. Then the housekeeper looks
+//!   whether somebody came and went since it last looked, and if so takes the mark back.
 //! - Two workers that make the same next hop at the same moment almost always meet at the same index slot and one gives
 //!   way. If a third freed another slot meanwhile, both entries stay. That is harmless: `learn` updates every entry of a
 //!   key, each is probed by itself, and the one not found first is taken back once its holders are gone.
 
+mod entry;
 pub mod housekeeping;
 pub mod pending;
 mod pins;
+mod slots;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+pub use entry::State;
+use entry::{Entry, Key, USED, WANTED, mac_of};
 pub use housekeeping::{Housekeeper, Probe, Probes};
 pub use pending::PendingQueue;
 pub use pins::Pins;
 
+use slots::{BUCKET, Bucket};
+
+use crate::hash::FlowHasher;
 use crate::id::{IfaceId, NexthopId};
 use crate::time::Time;
 use crate::wire::Mac;
 
 /// The largest table whose ids all fit a VLAN id (0 and 4095 are reserved by 802.1Q), as inject tags need.
 pub const DEFAULT_CAPACITY: u16 = 4094;
-
-/// Index slots per bucket: one cache line.
-const BUCKET: usize = 16;
-/// Marks an entry that is nobody's, in its holder count.
-const DEAD: u32 = 1 << 31;
-
-const MAC_BITS: u64 = (1 << 48) - 1;
-const STATE_SHIFT: u32 = 48;
-/// Set in the state codes that have a usable MAC address.
-const HAS_MAC: u64 = 8 << STATE_SHIFT;
-
-/// A packet waits for the entry.
-const WANTED: u32 = 1;
-/// Somebody looked the entry up.
-const USED: u32 = 2;
-/// The housekeeper has not seen this entry yet.
-const NEW: u32 = 4;
-
-/// What is known of a next hop (RFC 4861, 7.3.2; the same for ARP).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum State {
-    /// Being asked for; no MAC address yet.
-    Incomplete,
-    /// Did not answer; asked again, less and less often, while it is wanted.
-    Failed,
-    /// Answered lately.
-    Reachable,
-    /// The MAC address is used but not confirmed lately; being probed while in use.
-    Stale,
-    /// Configured.
-    Static,
-}
-
-impl State {
-    /// The name in the admin API.
-    pub fn name(self) -> &'static str {
-        match self {
-            State::Incomplete => "incomplete",
-            State::Failed => "failed",
-            State::Reachable => "reachable",
-            State::Stale => "stale",
-            State::Static => "static",
-        }
-    }
-
-    fn pack(self, mac: Mac) -> u64 {
-        let code = match self {
-            State::Incomplete => 0,
-            State::Failed => 1,
-            State::Reachable => 8,
-            State::Stale => 9,
-            State::Static => 10,
-        };
-        let [a, b, c, d, e, f] = mac.0;
-        code << STATE_SHIFT | u64::from_be_bytes([0, 0, a, b, c, d, e, f])
-    }
-
-    fn of(word: u64) -> State {
-        match word >> STATE_SHIFT {
-            0 => State::Incomplete,
-            1 => State::Failed,
-            8 => State::Reachable,
-            9 => State::Stale,
-            _ => State::Static,
-        }
-    }
-}
-
-fn mac_of(word: u64) -> Option<Mac> {
-    if word & HAS_MAC == 0 {
-        return None;
-    }
-    let [_, _, a, b, c, d, e, f] = (word & MAC_BITS).to_be_bytes();
-    Some(Mac([a, b, c, d, e, f]))
-}
 
 /// No room for another next hop: every entry is held, or was asked for a moment ago.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,109 +78,13 @@ pub struct Neighbor {
     pub holders: u32,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Key {
-    link: u32,
-    high: u64,
-    low: u64,
-}
-
-impl Key {
-    fn new(iface: IfaceId, addr: IpAddr) -> Key {
-        let (v6, bits) = match addr {
-            IpAddr::V4(ip) => (0, u128::from(ip.to_bits())),
-            IpAddr::V6(ip) => (1 << 8, ip.to_bits()),
-        };
-        Key { link: u32::from(iface.0) | v6, high: (bits >> 64) as u64, low: bits as u64 }
-    }
-
-    fn iface(self) -> IfaceId {
-        IfaceId(self.link as u8)
-    }
-
-    fn addr(self) -> IpAddr {
-        if self.link >> 8 == 0 {
-            IpAddr::V4((self.low as u32).into())
-        } else {
-            IpAddr::V6((u128::from(self.high) << 64 | u128::from(self.low)).into())
-        }
-    }
-}
-
-#[repr(align(64))]
-struct Entry {
-    /// MAC address (48 bits) and state.
-    word: AtomicU64,
-    /// When the MAC address was last confirmed, in ms.
-    confirmed: AtomicU64,
-    /// Holders, or [`DEAD`].
-    holders: AtomicU32,
-    flags: AtomicU32,
-    link: AtomicU32,
-    next_free: AtomicU32,
-    high: AtomicU64,
-    low: AtomicU64,
-}
-
-impl Entry {
-    fn new(next_free: u32) -> Self {
-        Entry {
-            word: AtomicU64::new(0),
-            confirmed: AtomicU64::new(0),
-            holders: AtomicU32::new(DEAD),
-            flags: AtomicU32::new(0),
-            link: AtomicU32::new(0),
-            next_free: AtomicU32::new(next_free),
-            high: AtomicU64::new(0),
-            low: AtomicU64::new(0),
-        }
-    }
-
-    /// Counts one more holder; false when the entry is nobody's.
-    fn retain(&self) -> bool {
-        let more = |n: u32| (n & DEAD == 0).then(|| n + 1);
-        self.holders.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_ok()
-    }
-
-    fn release(&self) {
-        let before = self.holders.fetch_sub(1, Ordering::Release);
-        debug_assert!(before & DEAD == 0 && before > 0, "a next hop was released more often than acquired");
-    }
-
-    /// Makes the entry nobody's if it has exactly so many holders.
-    fn retire(&self, holders: u32) -> bool {
-        self.holders.compare_exchange(holders, DEAD, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-    }
-
-    fn live(&self) -> bool {
-        self.holders.load(Ordering::Acquire) & DEAD == 0
-    }
-
-    /// The key. Meaningful only while the entry cannot be retired under the caller.
-    fn key(&self) -> Key {
-        Key {
-            link: self.link.load(Ordering::Relaxed),
-            high: self.high.load(Ordering::Relaxed),
-            low: self.low.load(Ordering::Relaxed),
-        }
-    }
-
-    /// Sets the flag; false when it was set already. Avoids the write, and so the cache line's travel, in that case.
-    fn flag(&self, flag: u32) -> bool {
-        self.flags.load(Ordering::Relaxed) & flag != flag && self.flags.fetch_or(flag, Ordering::Relaxed) & flag != flag
-    }
-}
-
-#[repr(align(64))]
-struct Bucket([AtomicU32; BUCKET]);
-
 /// The next-hop table. Share it in an `Arc`.
 pub struct Neighbors {
     /// By id; ids start at 1, so that 0 can mean "none" in a table or a tag.
     entries: Box<[Entry]>,
     /// Slot: 16 bits of hash, 16 bits of id, 0 when empty. A key is in one of two buckets.
     index: Box<[Bucket]>,
-    hash_key: [u64; 2],
+    hasher: FlowHasher,
     /// Top of the stack of free ids, in the low half; the high half counts changes, against the ABA problem.
     free: AtomicU64,
     free_count: AtomicU32,
@@ -276,7 +113,7 @@ impl Neighbors {
         Neighbors {
             entries: (0..=capacity).map(|id| Entry::new(next(id))).collect(),
             index: (0..buckets).map(|_| Bucket(std::array::from_fn(|_| AtomicU32::new(0)))).collect(),
-            hash_key,
+            hasher: FlowHasher::new(hash_key[0], hash_key[1]),
             free: AtomicU64::new(1),
             free_count: AtomicU32::new(capacity as u32),
             version: AtomicU64::new(0),
@@ -442,156 +279,6 @@ impl Neighbors {
     /// Next hops there is still room for.
     pub fn room(&self) -> usize {
         self.free_count.load(Ordering::Relaxed) as usize
-    }
-
-    /// Internal ids come from the index or the free list, which hold ids of entries only.
-    fn entry(&self, id: NexthopId) -> &Entry {
-        &self.entries[usize::from(id.0)]
-    }
-
-    /// Publishes that an entry changed: the release pairs with the acquire in [`Neighbors::version`].
-    fn changed(&self) {
-        self.version.fetch_add(1, Ordering::Release);
-    }
-
-    fn hurry(&self, id: NexthopId) {
-        self.urgent[usize::from(id.0) / 64].fetch_or(1 << (id.0 % 64), Ordering::Relaxed);
-        // Release: whoever sees the flag sees the bit.
-        self.urgent_any.store(true, Ordering::Release);
-    }
-
-    fn hash(&self, key: Key) -> u64 {
-        let fold = |a: u64, b: u64| {
-            let wide = u128::from(a) * u128::from(b);
-            wide as u64 ^ (wide >> 64) as u64
-        };
-        let [k0, k1] = self.hash_key;
-        let first = fold(key.low ^ k0, key.high ^ k1 ^ 0x9e37_79b9_7f4a_7c15);
-        fold(first ^ u64::from(key.link) ^ k1, 0xd6e8_feb8_6659_fd93 ^ k0)
-    }
-
-    fn buckets(&self, hash: u64) -> [&Bucket; 2] {
-        let mask = self.index.len() - 1;
-        let first = hash as usize & mask;
-        let second = (hash >> 24) as usize & mask;
-        // Two different buckets always; there are at least two.
-        let second = if second == first { first ^ 1 } else { second };
-        [&self.index[first], &self.index[second]]
-    }
-
-    fn slots(&self, hash: u64) -> impl Iterator<Item = &AtomicU32> {
-        self.buckets(hash).into_iter().flat_map(|b| b.0.iter())
-    }
-
-    /// Counts the caller in if the slot's entry has this key.
-    fn hold_if(&self, slot: u32, key: Key, hash: u64) -> Option<NexthopId> {
-        if slot == 0 || slot >> 16 != (hash >> 48) as u32 {
-            return None;
-        }
-        let id = NexthopId(slot as u16);
-        let entry = self.entry(id);
-        if !entry.retain() {
-            return None;
-        }
-        if entry.key() == key {
-            return Some(id);
-        }
-        entry.release();
-        None
-    }
-
-    fn find(&self, key: Key, hash: u64) -> Option<NexthopId> {
-        self.slots(hash).find_map(|slot| self.hold_if(slot.load(Ordering::Acquire), key, hash))
-    }
-
-    fn create(&self, key: Key, hash: u64) -> Result<NexthopId, Full> {
-        let id = self.pop_free().ok_or(Full)?;
-        let entry = self.entry(id);
-        entry.link.store(key.link, Ordering::Relaxed);
-        entry.high.store(key.high, Ordering::Relaxed);
-        entry.low.store(key.low, Ordering::Relaxed);
-        entry.word.store(State::Incomplete.pack(Mac::default()), Ordering::Relaxed);
-        entry.confirmed.store(0, Ordering::Relaxed);
-        entry.flags.store(NEW | USED | WANTED, Ordering::Relaxed);
-        entry.holders.store(1, Ordering::Release);
-        let slot = ((hash >> 48) as u32) << 16 | u32::from(id.0);
-        loop {
-            let Some(empty) = self.empty_slot(hash) else {
-                return if self.discard(id) { Err(Full) } else { Ok(id) };
-            };
-            if empty.compare_exchange(0, slot, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
-                self.hurry(id);
-                return Ok(id);
-            }
-            // Somebody took the slot, perhaps for the same next hop. If so ours is not needed, unless a reader with an
-            // old slot in hand holds it already; then both stay (see the module's text).
-            if let Some(theirs) = self.find(key, hash) {
-                if self.discard(id) {
-                    return Ok(theirs);
-                }
-                self.release(theirs);
-            }
-        }
-    }
-
-    /// An empty slot in the emptier of the key's buckets.
-    fn empty_slot(&self, hash: u64) -> Option<&AtomicU32> {
-        let is_empty = |slot: &&AtomicU32| slot.load(Ordering::Relaxed) == 0;
-        let room = |b: &Bucket| b.0.iter().filter(is_empty).count();
-        let [first, second] = self.buckets(hash);
-        let emptier = if room(second) > room(first) { second } else { first };
-        emptier.0.iter().find(is_empty)
-    }
-
-    /// Takes back an entry that only its maker holds and that is in no slot.
-    fn discard(&self, id: NexthopId) -> bool {
-        let retired = self.entry(id).retire(1);
-        if retired {
-            self.push_free(id);
-        }
-        retired
-    }
-
-    /// Takes back an entry that nobody holds. Only the housekeeper calls it. False when somebody holds it after all.
-    fn evict(&self, id: NexthopId) -> bool {
-        let entry = self.entry(id);
-        if !entry.retire(0) {
-            return false;
-        }
-        let hash = self.hash(entry.key());
-        for slot in self.slots(hash) {
-            let value = slot.load(Ordering::Relaxed);
-            if value as u16 == id.0 {
-                // Nobody else writes a slot that is not empty.
-                slot.store(0, Ordering::Release);
-            }
-        }
-        entry.word.store(State::Incomplete.pack(Mac::default()), Ordering::Relaxed);
-        self.changed();
-        self.push_free(id);
-        true
-    }
-
-    /// Treiber's stack. The change count in the high half makes a stale compare-and-swap fail.
-    fn pop_free(&self) -> Option<NexthopId> {
-        let pop = |head: u64| {
-            let id = head as u32;
-            let next = self.entries[id as usize].next_free.load(Ordering::Relaxed);
-            (id != 0).then(|| ((head >> 32).wrapping_add(1) << 32) | u64::from(next))
-        };
-        let head = self.free.fetch_update(Ordering::Acquire, Ordering::Acquire, pop).ok()?;
-        self.free_count.fetch_sub(1, Ordering::Relaxed);
-        Some(NexthopId(head as u16))
-    }
-
-    fn push_free(&self, id: NexthopId) {
-        let push = |head: u64| {
-            self.entry(id).next_free.store(head as u32, Ordering::Relaxed);
-            Some(((head >> 32).wrapping_add(1) << 32) | u64::from(id.0))
-        };
-        // The closure never declines, so this cannot fail.
-        let _ = self.free.fetch_update(Ordering::AcqRel, Ordering::Acquire, push);
-        self.free_count.fetch_add(1, Ordering::Relaxed);
     }
 }
 

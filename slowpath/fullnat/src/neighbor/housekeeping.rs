@@ -1,11 +1,13 @@
 //! Asking next hops for their MAC addresses, again and again as RFC 4861 does, and taking back what nobody uses.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{NEW, Neighbors, State, USED, WANTED, mac_of};
+use super::Neighbors;
+use super::entry::{Entry, NEW, State, USED, WANTED, mac_of};
 use crate::id::{IfaceId, NexthopId};
 use crate::time::Time;
 use crate::wire::Mac;
@@ -31,7 +33,7 @@ pub const PROBES_PER_CALL: usize = 32;
 
 /// Milliseconds between two stripes of the round over all entries, and into how many stripes it is cut.
 const STRIPE_MS: u64 = 10;
-const STRIPES: usize = 16;
+const STRIPES: u64 = 16;
 
 /// A question to send: an ARP request or a neighbour solicitation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -105,7 +107,13 @@ pub struct Housekeeper {
     table: Arc<Neighbors>,
     clocks: Box<[Clock]>,
     cursor: usize,
-    next_stripe: Time,
+    last_stripe: Time,
+}
+
+impl fmt::Debug for Housekeeper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Housekeeper({} entries)", self.clocks.len() - 1)
+    }
 }
 
 impl Housekeeper {
@@ -115,29 +123,30 @@ impl Housekeeper {
             return None;
         }
         let clocks = vec![Clock::default(); table.entries.len()].into();
-        Some(Housekeeper { table, clocks, cursor: 0, next_stripe: Time(0) })
+        Some(Housekeeper { table, clocks, cursor: 0, last_stripe: Time(0) })
     }
 
     /// Fills `out` with the probes to send now. Call it in every round of the worker's loop: it costs one load when
-    /// there is nothing new, and looks over a sixteenth of the table every 10 ms.
+    /// there is nothing new, and looks over a sixteenth of the table every 10 ms. New and newly wanted next hops are
+    /// asked for at the very next call.
     pub fn due(&mut self, now: Time, out: &mut Probes) {
         out.len = 0;
         // Acquire: pairs with the release in `hurry`.
         if self.table.urgent_any.load(Ordering::Relaxed) && self.table.urgent_any.swap(false, Ordering::Acquire) {
             self.visit_urgent(now, out);
         }
-        if now < self.next_stripe {
+        let stripes = (now.since(self.last_stripe) / STRIPE_MS).min(STRIPES);
+        if stripes == 0 {
             return;
         }
-        let stripe = self.clocks.len().div_ceil(STRIPES);
-        for _ in 0..stripe {
+        for _ in 0..self.clocks.len().div_ceil(STRIPES as usize) * stripes as usize {
             if out.is_full() {
-                return; // The same stripe goes on at the next call.
+                return; // The next call goes on here.
             }
             self.visit(self.cursor, now, out);
             self.cursor = (self.cursor + 1) % self.clocks.len();
         }
-        self.next_stripe = now.after(STRIPE_MS);
+        self.last_stripe = now;
     }
 
     fn visit_urgent(&mut self, now: Time, out: &mut Probes) {
@@ -160,65 +169,25 @@ impl Housekeeper {
 
     /// Looks at one entry. Adds at most one probe.
     fn visit(&mut self, i: usize, now: Time, out: &mut Probes) {
-        let table = Arc::clone(&self.table);
-        let id = NexthopId(i as u16);
-        let (Some(entry), Some(clock)) = (table.entries.get(i), self.clocks.get_mut(i)) else { return };
+        let (Some(entry), Some(clock)) = (self.table.entries.get(i), self.clocks.get_mut(i)) else { return };
         if !entry.live() {
             return;
         }
+        let id = NexthopId(i as u16);
         let flags = entry.flags.swap(0, Ordering::Relaxed);
-        if flags & NEW != 0 {
-            *clock = Clock { last_used: now, due: now, ..Clock::default() };
-        }
-        if flags & (USED | WANTED) != 0 {
-            clock.last_used = now;
-        }
         let held = entry.holders.load(Ordering::Relaxed) != 0;
-        let word = entry.word.load(Ordering::Relaxed);
-        if word != clock.seen {
-            (clock.seen, clock.probes, clock.due) = (word, 0, now);
+        if flags & NEW != 0 {
+            *clock = Clock { due: now, ..Clock::default() };
         }
-        let unused = now.since(clock.last_used);
-        if !held && unused >= table.patience() {
-            table.evict(id);
+        if held || flags & (USED | WANTED) != 0 {
+            clock.last_used = now;
+        } else if now.since(clock.last_used) >= self.table.patience() {
+            self.table.evict(id);
             return;
         }
-        let busy = held || unused < MIN_UNUSED_MS;
-        let key = entry.key();
-        let probe = |to| Probe { iface: key.iface(), addr: key.addr(), to, id };
-        let action = match State::of(word) {
-            State::Static => None,
-            State::Reachable => {
-                clock.failures = 0;
-                let confirmed = Time(entry.confirmed.load(Ordering::Relaxed));
-                if now.since(confirmed) < reachable_ms(id) {
-                    None
-                } else {
-                    // No MAC address is lost if a reply comes in between: the exchange fails and nothing happens.
-                    table.exchange(clock, id, word, State::Stale);
-                    clock.due = now;
-                    if busy && clock.seen != word { clock.probe(now, mac_of(word)) } else { None }
-                }
-            }
-            State::Stale if busy => clock.probe(now, mac_of(word)),
-            State::Stale => None,
-            State::Incomplete => clock.probe(now, None),
-            State::Failed if now >= clock.due && (held || flags & WANTED != 0) => {
-                table.exchange(clock, id, word, State::Incomplete);
-                clock.due = now;
-                clock.probe(now, None)
-            }
-            State::Failed => None,
-        };
-        match action {
-            Some(Action::Ask(to)) => out.push(probe(to)),
-            Some(Action::GiveUp) => {
-                table.exchange(clock, id, word, State::Failed);
-                let pause = (BACKOFF_MS << clock.failures.min(16)).min(MAX_BACKOFF_MS);
-                clock.failures = clock.failures.saturating_add(1);
-                clock.due = now.after(pause);
-            }
-            None => {}
+        if let Some(to) = self.table.age(entry, clock, id, now, held || flags & WANTED != 0) {
+            let key = entry.key();
+            out.push(Probe { iface: key.iface(), addr: key.addr(), to, id });
         }
     }
 }
@@ -229,43 +198,55 @@ impl Drop for Housekeeper {
     }
 }
 
-enum Action {
-    Ask(Option<Mac>),
-    GiveUp,
-}
-
-impl Clock {
-    /// The next probe: to the known MAC address first, then to all, then none any more.
-    fn probe(&mut self, now: Time, mac: Option<Mac>) -> Option<Action> {
-        if now < self.due {
+impl Neighbors {
+    /// Moves an entry's state on as time goes. `Some` when a probe is to be sent: to this MAC address, or to all.
+    fn age(&self, entry: &Entry, clock: &mut Clock, id: NexthopId, now: Time, wanted: bool) -> Option<Option<Mac>> {
+        let mut word = entry.word.load(Ordering::Relaxed);
+        if word != clock.seen {
+            // Learned by somebody since the last visit.
+            (clock.seen, clock.probes, clock.due) = (word, 0, now);
+        }
+        if State::of(word) == State::Reachable {
+            clock.failures = 0;
+            let confirmed = Time(entry.confirmed.load(Ordering::Relaxed));
+            if now.since(confirmed) >= reachable_ms(id) {
+                word = self.advance(entry, clock, word, State::Stale, now)?;
+            }
+        }
+        let in_use = wanted || now.since(clock.last_used) < MIN_UNUSED_MS;
+        match State::of(word) {
+            State::Static | State::Reachable => return None,
+            State::Stale if !in_use => return None,
+            State::Failed if !wanted => return None,
+            _ if now < clock.due => return None,
+            State::Failed => word = self.advance(entry, clock, word, State::Incomplete, now)?,
+            State::Stale | State::Incomplete => {}
+        }
+        let known = mac_of(word);
+        let unicasts = if known.is_some() { PROBES } else { 0 };
+        if clock.probes == unicasts + PROBES {
+            let pause = (BACKOFF_MS << clock.failures.min(16)).min(MAX_BACKOFF_MS);
+            self.advance(entry, clock, word, State::Failed, now.after(pause))?;
+            clock.failures = clock.failures.saturating_add(1);
             return None;
         }
-        let unicast = if mac.is_some() { PROBES } else { 0 };
-        if self.probes >= unicast + PROBES {
-            return Some(Action::GiveUp);
-        }
-        let to = mac.filter(|_| self.probes < unicast);
-        self.probes += 1;
-        self.due = now.after(RETRANSMIT_MS);
-        Some(Action::Ask(to))
+        let to = known.filter(|_| clock.probes < unicasts);
+        clock.probes += 1;
+        clock.due = now.after(RETRANSMIT_MS);
+        Some(to)
     }
-}
 
-impl Neighbors {
-    /// Moves an entry to `state` unless somebody changed it meanwhile. The MAC address is forgotten where the new state
-    /// has none.
-    fn exchange(&self, clock: &mut Clock, id: NexthopId, word: u64, state: State) {
-        let keeps_mac = matches!(state, State::Reachable | State::Stale);
-        let mac = mac_of(word).filter(|_| keeps_mac).unwrap_or_default();
-        let next = state.pack(mac);
-        if self.entry(id).word.compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed).is_err() {
-            return; // The next visit sees what was learned.
-        }
-        clock.seen = next;
-        clock.probes = 0;
+    /// Moves an entry to `state`, next due at `due`, and gives its new word; `None`, with nothing changed, when somebody
+    /// learned something meanwhile: the next visit sees it. The MAC address is forgotten where the state has none.
+    fn advance(&self, entry: &Entry, clock: &mut Clock, word: u64, state: State, due: Time) -> Option<u64> {
+        let mac = mac_of(word).filter(|_| state == State::Stale);
+        let next = state.pack(mac.unwrap_or_default());
+        entry.word.compare_exchange(word, next, Ordering::Relaxed, Ordering::Relaxed).ok()?;
+        (clock.seen, clock.probes, clock.due) = (next, 0, due);
         if mac_of(word) != mac_of(next) {
             self.changed();
         }
+        Some(next)
     }
 
     fn patience(&self) -> u64 {
@@ -273,7 +254,7 @@ impl Neighbors {
     }
 }
 
-/// Spread evenly by id: neighbouring ids are 25 s to 35 s apart in no order.
+/// From 25 to 35 s, spread evenly over the ids; neighbouring ids are far apart.
 fn reachable_ms(id: NexthopId) -> u64 {
     let spread = REACHABLE_MS / 3;
     REACHABLE_MS - spread / 2 + (u64::from(id.0) * 6_151) % spread

@@ -28,6 +28,7 @@ pub struct PendingQueue<F> {
 struct Waiting<F> {
     id: NexthopId,
     iface: IfaceId,
+    mac: Option<Mac>,
     until: Time,
     frame: F,
 }
@@ -43,25 +44,27 @@ impl<F: Frame> PendingQueue<F> {
         if self.waiting.len() == TOTAL || self.waiting.iter().filter(|w| w.id == id).count() >= PER_NEXTHOP {
             return Err(frame);
         }
-        self.waiting.push(Waiting { id, iface, until: now.after(WAIT_MS), frame });
+        self.waiting.push(Waiting { id, iface, mac: None, until: now.after(WAIT_MS), frame });
         Ok(())
     }
 
     /// Gives away the packets whose next hop is known by now, in the order they came.
     pub fn drain_resolved(&mut self, table: &Neighbors, mut send: impl FnMut(IfaceId, Mac, F)) {
-        for w in self.waiting.extract_if(.., |w| table.mac(w.id).is_some()) {
-            match table.mac(w.id) {
-                Some(mac) => send(w.iface, mac, w.frame),
-                // Forgotten between the two looks: the packet is lost as it would be on the wire.
-                None => drop(w.frame),
+        let resolved = |w: &mut Waiting<F>| {
+            w.mac = table.mac(w.id);
+            w.mac.is_some()
+        };
+        for w in self.waiting.extract_if(.., resolved) {
+            if let Some(mac) = w.mac {
+                send(w.iface, mac, w.frame);
             }
         }
     }
 
     /// Gives away the packets whose next hop failed or that waited too long, for counting.
-    pub fn drain_failed(&mut self, table: &Neighbors, now: Time, mut drop: impl FnMut(IfaceId, F)) {
+    pub fn drain_failed(&mut self, table: &Neighbors, now: Time, mut give_up: impl FnMut(IfaceId, F)) {
         for w in self.waiting.extract_if(.., |w| table.failed(w.id) || now >= w.until) {
-            drop(w.iface, w.frame);
+            give_up(w.iface, w.frame);
         }
     }
 

@@ -1,6 +1,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
+use crate::testing::Rng;
 
 fn ip(s: &str) -> IpAddr {
     s.parse().unwrap()
@@ -121,39 +122,26 @@ fn oracle(routes: &Routes, dst: IpAddr, by: Option<IfaceId>) -> Option<(IfaceId,
     best.map(|e| (e.iface, e.gateway))
 }
 
-/// xorshift64*: enough to draw routes from.
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-}
-
 /// An address whose bits are mostly those of a few bases, so that prefixes nest deeply and lookups hit their edges.
 fn draw(rng: &mut Rng, v6: bool) -> IpAddr {
-    let base = [0u128, u128::MAX, 0x5555_5555_5555_5555_5555_5555_5555_5555][(rng.next() % 3) as usize];
-    let flip = 1u128 << (rng.next() % 128) | 1u128 << (rng.next() % 32);
-    let bits =
-        if rng.next().is_multiple_of(8) { u128::from(rng.next()) << 64 | u128::from(rng.next()) } else { base ^ flip };
+    let base = [0u128, u128::MAX, 0x5555_5555_5555_5555_5555_5555_5555_5555][(rng.u64() % 3) as usize];
+    let flip = 1u128 << (rng.u64() % 128) | 1u128 << (rng.u64() % 32);
+    let bits = if rng.chance(1, 8) { u128::from(rng.u64()) << 64 | u128::from(rng.u64()) } else { base ^ flip };
     if v6 { IpAddr::V6(bits.into()) } else { IpAddr::V4((bits as u32).into()) }
 }
 
 #[test]
 fn agrees_with_a_scan_of_all_routes() {
-    let mut rng = Rng(0x9e37_79b9_7f4a_7c15);
+    let mut rng = Rng::new(1);
     for round in 0..200 {
-        let count = if round < 190 { 1 + rng.next() % 64 } else { 3000 };
+        let count = if round < 190 { 1 + rng.u64() % 64 } else { 3000 };
         let mut b = Routes::builder();
         let mut probes = Vec::new();
         for _ in 0..count {
-            let v6 = rng.next().is_multiple_of(2);
-            let len = (rng.next() % if v6 { 129 } else { 33 }) as u8;
+            let v6 = rng.chance(1, 2);
+            let len = (rng.u64() % if v6 { 129 } else { 33 }) as u8;
             let prefix = masked(draw(&mut rng, v6), len);
-            let iface = IfaceId((rng.next() % 4) as u8);
+            let iface = IfaceId((rng.u64() % 4) as u8);
             b.on_link(prefix, len, iface);
             let (low, high) = (first(prefix), last(prefix, len));
             for bits in [low, high, low.wrapping_sub(1), high.wrapping_add(1)] {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use fullnat::id::{Proto, ServerId, ServiceId, VPort};
 use fullnat::plan::Plan;
+use fullnat::tcp::State;
 
 use super::error::ApiError;
 use super::model::SessionsQuery;
@@ -32,7 +33,17 @@ pub fn filter(query: &SessionsQuery, plan: &Plan) -> Result<SessionFilter, ApiEr
     let client = query.client.as_deref().map(client_prefix).transpose()?;
     let service = query.service.as_deref().map(|text| service_id(plan, text)).transpose()?;
     let servers = query.server.as_deref().map(|text| server_ids(plan, text)).transpose()?;
-    Ok(SessionFilter { client, service, servers, state: query.state.clone() })
+    let state = query.state.as_deref().map(state_name).transpose()?;
+    Ok(SessionFilter { client, service, servers, state })
+}
+
+/// The name of a state a session can have.
+fn state_name(text: &str) -> Result<String, ApiError> {
+    if State::ALL.iter().any(|state| state.name() == text) {
+        return Ok(text.to_owned());
+    }
+    let names: Vec<_> = State::ALL.iter().map(|state| state.name()).collect();
+    Err(ApiError::bad(format!("no state `{text}`"), format!("the states are {}", names.join(", "))))
 }
 
 /// `address` or `address/length`; bits beyond the length are cleared.

@@ -6,8 +6,6 @@ use fullnat::counters::{Counters, Traffic};
 use fullnat::id::{ServerId, ServiceId};
 use fullnat::plan::{self, Plan};
 use fullnat::reason::DropReason;
-use fullnat::sched::SchedulerKind;
-use fullnat::wire::Mac;
 
 use super::model::*;
 use super::source::Source;
@@ -61,7 +59,7 @@ fn one_service(plan: &Plan, service: &plan::Service, source: &impl Source) -> Se
         name: service.name.clone(),
         address: service_address(service),
         proto: service.proto.into(),
-        scheduler: scheduler_name(service.scheduler).to_owned(),
+        scheduler: service.scheduler.name().to_owned(),
         pool: plan.pools.get(service.pool).map(|p| p.name.clone()).unwrap_or_default(),
         toa: service.toa,
         persistence_ms: service.persistence.map(|p| p.timeout_ms),
@@ -266,7 +264,7 @@ pub fn neighbors(source: &impl Source) -> Neighbors {
         .map(|n| Neighbor {
             address: n.address,
             interface: n.interface,
-            mac: n.mac.map(mac_text),
+            mac: n.mac.map(|mac| mac.to_string()),
             state: n.state.to_owned(),
         })
         .collect();
@@ -282,7 +280,7 @@ pub fn interfaces(source: &impl Source) -> Interfaces {
         .zip(source.interface_stats())
         .map(|(interface, stats)| Interface {
             name: interface.name.clone(),
-            mac: mac_text(interface.mac),
+            mac: interface.mac.to_string(),
             mtu_bytes: interface.mtu,
             addresses: interface.addresses.iter().map(|(a, len)| format!("{a}/{len}")).collect(),
             link_up: stats.link_up,
@@ -297,19 +295,4 @@ pub fn interfaces(source: &impl Source) -> Interfaces {
         })
         .collect();
     Interfaces { uptime_ms: uptime_ms(source), interfaces }
-}
-
-fn mac_text(mac: Mac) -> String {
-    mac.0.map(|b| format!("{b:02x}")).join(":")
-}
-
-fn scheduler_name(kind: SchedulerKind) -> &'static str {
-    match kind {
-        SchedulerKind::RoundRobin => "rr",
-        SchedulerKind::WeightedRoundRobin => "wrr",
-        SchedulerKind::LeastConnections => "lc",
-        SchedulerKind::WeightedLeastConnections => "wlc",
-        SchedulerKind::SourceHash { .. } => "sh",
-        SchedulerKind::Maglev { .. } => "mh",
-    }
 }

@@ -1,28 +1,42 @@
 //! What control and workers say to each other, over bounded rings. Workers never wait for an answer.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use fullnat::id::{Proto, ServerId, ServiceId, WorkerId};
+use fullnat::forward::{PortView, SessionView};
+use fullnat::id::{ServerId, ServiceId, WorkerId};
 use fullnat::plan::Plan;
 use serde::{Deserialize, Serialize};
+
+/// Room in the ring to a worker; control sends one command and waits for its end.
+const COMMANDS: usize = 4;
+/// Room in the ring from a worker.
+const EVENTS: usize = 1024;
+/// How long a worker that is alive may take between two messages.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A message to a worker.
 #[derive(Debug)]
 pub enum Command {
     /// Work by this plan from now on. Control keeps the old plan alive until every worker has answered.
     Plan(Arc<Plan>),
-    /// Walk over the sessions from `cursor` on and send those that pass the filter, then [`Event::SessionsEnd`].
+    /// Walk over the sessions from `cursor` on and send those that pass the filter.
     Sessions {
+        /// The question's number.
+        question: u64,
         /// What to look for.
         filter: SessionFilter,
         /// Where to begin, from an earlier [`Event::SessionsEnd`]; 0 is the start.
         cursor: u64,
-        /// Most sessions to send.
+        /// Most sessions to send, at least 1.
         limit: usize,
     },
-    /// Send the use of the local ports, then [`Event::PortsEnd`].
-    Ports,
+    /// Send the use of the local ports.
+    Ports {
+        /// The question's number.
+        question: u64,
+    },
 }
 
 /// A message from a worker.
@@ -30,15 +44,17 @@ pub enum Command {
 pub enum Event {
     /// The plan of this generation is in force on the worker.
     PlanTaken(u64),
+    /// From here on the answer to this question follows, and nothing more of an earlier one.
+    Begin(u64),
     /// A session that passed the filter.
-    Session(SessionRecord),
+    Session(SessionView),
     /// No more sessions to this query. `next` continues where the limit cut; `None` at the end of the table.
     SessionsEnd {
         /// Cursor for the next page.
         next: Option<u64>,
     },
     /// Ports of one local address towards one real server.
-    Port(PortRecord),
+    Port(PortView),
     /// No more port records.
     PortsEnd,
 }
@@ -63,32 +79,8 @@ pub struct SessionFilter {
 pub struct SessionRecord {
     /// The worker that owns it.
     pub worker: WorkerId,
-    /// Transport protocol.
-    pub proto: Proto,
-    /// State name, e.g. `established`.
-    pub state: &'static str,
-    /// CIP:cport.
-    pub client: SocketAddr,
-    /// VIP:vport.
-    pub vip: SocketAddr,
-    /// LIP:lport.
-    pub local: SocketAddr,
-    /// RIP:rport.
-    pub server: SocketAddr,
-    /// The service.
-    pub service: ServiceId,
-    /// The real server.
-    pub server_id: ServerId,
-    /// Milliseconds since it began.
-    pub age_ms: u64,
-    /// Milliseconds since its last packet.
-    pub idle_ms: u64,
-    /// Milliseconds until it ends if no packet comes.
-    pub expires_ms: u64,
-    /// Packets from the client.
-    pub packets_in: u32,
-    /// Packets from the real server.
-    pub packets_out: u32,
+    /// The session.
+    pub view: SessionView,
 }
 
 /// Local ports of one worker on one local address towards one real server.
@@ -96,18 +88,109 @@ pub struct SessionRecord {
 pub struct PortRecord {
     /// The worker.
     pub worker: WorkerId,
-    /// Transport protocol.
-    pub proto: Proto,
-    /// The LIP.
-    pub local: IpAddr,
-    /// RIP:rport.
-    pub server: SocketAddr,
-    /// Ports of this worker's share.
-    pub total: u32,
-    /// Ports that carry a session.
-    pub in_use: u32,
-    /// Released ports still in quarantine.
-    pub quarantined: u32,
-    /// Sessions refused because no port was free.
-    pub exhausted: u64,
+    /// The ports.
+    pub view: PortView,
+}
+
+/// A worker's ends of the rings to control.
+#[derive(Debug)]
+pub struct WorkerEnds {
+    /// What control wants.
+    pub commands: rtrb::Consumer<Command>,
+    /// What the worker answers.
+    pub events: rtrb::Producer<Event>,
+}
+
+/// Control's ends of the rings to a worker.
+#[derive(Debug)]
+pub struct Link {
+    commands: rtrb::Producer<Command>,
+    events: rtrb::Consumer<Event>,
+    question: u64,
+}
+
+/// A worker that does not take commands or does not answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Silent;
+
+/// Makes the rings between control and one worker.
+pub fn link() -> (Link, WorkerEnds) {
+    let (to_worker, commands) = rtrb::RingBuffer::new(COMMANDS);
+    let (events, from_worker) = rtrb::RingBuffer::new(EVENTS);
+    (Link { commands: to_worker, events: from_worker, question: 0 }, WorkerEnds { commands, events })
+}
+
+impl Link {
+    /// Puts a plan in force and waits until it is.
+    pub async fn set_plan(&mut self, plan: Arc<Plan>) -> Result<(), Silent> {
+        let generation = plan.generation;
+        self.commands.push(Command::Plan(plan)).map_err(|_| Silent)?;
+        self.until(|event| matches!(event, Event::PlanTaken(taken) if taken == generation).then_some(())).await
+    }
+
+    /// Asks for sessions; returns the cursor to go on from, `None` at the end.
+    pub async fn sessions(
+        &mut self,
+        filter: SessionFilter,
+        cursor: u64,
+        limit: usize,
+        mut take: impl FnMut(SessionView),
+    ) -> Result<Option<u64>, Silent> {
+        let question = self.next_question();
+        self.commands.push(Command::Sessions { question, filter, cursor, limit }).map_err(|_| Silent)?;
+        self.begin(question).await?;
+        self.until(|event| match event {
+            Event::SessionsEnd { next } => Some(next),
+            Event::Session(view) => {
+                take(view);
+                None
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    /// Asks for the use of the local ports.
+    pub async fn ports(&mut self, mut take: impl FnMut(PortView)) -> Result<(), Silent> {
+        let question = self.next_question();
+        self.commands.push(Command::Ports { question }).map_err(|_| Silent)?;
+        self.begin(question).await?;
+        self.until(|event| match event {
+            Event::PortsEnd => Some(()),
+            Event::Port(view) => {
+                take(view);
+                None
+            }
+            _ => None,
+        })
+        .await
+    }
+
+    fn next_question(&mut self) -> u64 {
+        self.question += 1;
+        self.question
+    }
+
+    /// Passes over what is left of an earlier answer that nobody waited for.
+    async fn begin(&mut self, question: u64) -> Result<(), Silent> {
+        self.until(|event| matches!(event, Event::Begin(begun) if begun == question).then_some(())).await
+    }
+
+    /// Takes events until one of them is the end.
+    async fn until<T>(&mut self, mut end: impl FnMut(Event) -> Option<T>) -> Result<T, Silent> {
+        let mut heard = Instant::now();
+        loop {
+            while let Ok(event) = self.events.pop() {
+                if let Some(answer) = end(event) {
+                    return Ok(answer);
+                }
+                heard = Instant::now();
+            }
+            // A walk over a large table that finds nothing is silent for as long as it takes; see Query::step.
+            if heard.elapsed() > PATIENCE {
+                return Err(Silent);
+            }
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The running balancer as control sees it: plan, counters of the workers, and questions to them.
+//! The running balancer as control sees it: plan, counters of the workers, questions to them, and reloads.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,9 +6,14 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use fullnat::counters::Counters;
+use fullnat::id::WorkerId;
+use fullnat::neighbor::{Neighbors, Pins};
 use fullnat::plan::Plan;
+use fullnat::wire::Mac;
+use tokio::sync::Mutex;
 
-use crate::control::{PortRecord, SessionFilter, SessionRecord};
+use crate::config::{self, Compiler, Config};
+use crate::control::{Link, PortRecord, SessionFilter, SessionRecord};
 
 /// A page of sessions.
 #[derive(Debug)]
@@ -50,7 +55,7 @@ pub struct NeighborRecord {
     /// Name of the interface it is on.
     pub interface: String,
     /// Its MAC address when known.
-    pub mac: Option<fullnat::wire::Mac>,
+    pub mac: Option<Mac>,
     /// State name: `incomplete`, `reachable`, `stale`, `failed`, `static`.
     pub state: &'static str,
 }
@@ -68,6 +73,12 @@ pub struct WorkerSilent {
     pub worker: usize,
     /// How long it was waited for.
     pub ms: u64,
+}
+
+impl WorkerSilent {
+    fn new(worker: usize) -> Self {
+        WorkerSilent { worker, ms: crate::control::PATIENCE.as_millis() as u64 }
+    }
 }
 
 /// A list of sessions that could not be made.
@@ -105,36 +116,149 @@ pub struct Daemon {
     pub plan: ArcSwap<Plan>,
     /// Counters by worker.
     pub counters: Vec<Arc<Counters>>,
+    pub(crate) next_hops: Arc<Neighbors>,
+    pub(crate) ports: Vec<dpdk::Port>,
+    /// By worker. Locked by control only, for the time of one question.
+    pub(crate) links: Vec<Mutex<Link>>,
+    pub(crate) reloading: Mutex<Reloading>,
+}
+
+/// What a reload needs of the last one.
+#[derive(Debug)]
+pub(crate) struct Reloading {
+    pub config: Config,
+    pub compiler: Compiler,
+    pub pins: Pins,
+    pub macs: Vec<Mac>,
+    /// Plans that a silent worker may still work by.
+    pub kept: Vec<Arc<Plan>>,
 }
 
 impl Daemon {
-    /// Sessions that pass the filter, from `cursor` on.
+    /// Sessions that pass the filter, from `cursor` on, worker by worker.
     pub async fn sessions(
         &self,
-        _filter: SessionFilter,
-        _cursor: Option<&str>,
-        _limit: usize,
+        filter: SessionFilter,
+        cursor: Option<&str>,
+        limit: usize,
     ) -> Result<SessionPage, SessionsError> {
-        Ok(SessionPage { sessions: Vec::new(), next: None })
+        let (first, mut at) = match cursor {
+            None => (0, 0),
+            Some(text) => {
+                let bad = || SessionsError::BadCursor(text.to_owned());
+                let (worker, at) = text.split_once('-').ok_or_else(bad)?;
+                (worker.parse::<usize>().map_err(|_| bad())?, at.parse::<u64>().map_err(|_| bad())?)
+            }
+        };
+        let mut sessions = Vec::new();
+        for (worker, link) in self.links.iter().enumerate().skip(first) {
+            if sessions.len() >= limit {
+                return Ok(SessionPage { sessions, next: Some(format!("{worker}-{at}")) });
+            }
+            let mut link = link.lock().await;
+            let left = limit - sessions.len();
+            let take = |view| sessions.push(SessionRecord { worker: WorkerId(worker as u8), view });
+            let next = link.sessions(filter.clone(), at, left, take).await.map_err(|_| WorkerSilent::new(worker))?;
+            if let Some(next) = next {
+                return Ok(SessionPage { sessions, next: Some(format!("{worker}-{next}")) });
+            }
+            at = 0;
+        }
+        Ok(SessionPage { sessions, next: None })
     }
 
     /// Use of local ports, one record per worker, local address and real server.
     pub async fn ports(&self) -> Result<Vec<PortRecord>, WorkerSilent> {
-        Ok(Vec::new())
+        let mut records = Vec::new();
+        for (worker, link) in self.links.iter().enumerate() {
+            let take = |view| records.push(PortRecord { worker: WorkerId(worker as u8), view });
+            link.lock().await.ports(take).await.map_err(|_| WorkerSilent::new(worker))?;
+        }
+        Ok(records)
     }
 
     /// Driver counters by interface.
     pub fn interface_stats(&self) -> Vec<InterfaceStats> {
-        Vec::new()
+        let stats = |port: &dpdk::Port| {
+            let stats = port.stats();
+            InterfaceStats {
+                link_up: port.link().up,
+                rx_packets: stats.rx_packets,
+                rx_bytes: stats.rx_bytes,
+                rx_missed: stats.rx_missed,
+                rx_errors: stats.rx_errors,
+                rx_no_buffer: stats.rx_no_mbuf,
+                tx_packets: stats.tx_packets,
+                tx_bytes: stats.tx_bytes,
+                tx_errors: stats.tx_errors,
+            }
+        };
+        self.ports.iter().map(stats).collect()
     }
 
     /// The next hops.
     pub fn neighbors(&self) -> Vec<NeighborRecord> {
-        Vec::new()
+        let plan = self.plan.load();
+        let record = |neighbor: fullnat::neighbor::Neighbor| NeighborRecord {
+            address: neighbor.addr,
+            interface: plan.interface(neighbor.iface).name.clone(),
+            mac: neighbor.mac,
+            state: neighbor.state.name(),
+        };
+        self.next_hops.iter().map(record).collect()
     }
 
     /// Reads the config file again and puts it in force, or leaves everything as it is.
     pub async fn reload(&self) -> Result<(), ReloadError> {
-        Ok(())
+        let error = |e: &dyn std::fmt::Display| ReloadError(e.to_string());
+        let mut reloading = self.reloading.lock().await;
+        let path = self.settled.config_path.clone();
+        let loaded = tokio::task::spawn_blocking(move || config::load(&path)).await;
+        let config = loaded.map_err(|e| error(&e))?.map_err(|e| error(&e))?;
+        reloading.config.check_reload(&config).map_err(|e| error(&e))?;
+        // On a copy: should the next step fail, the ids given out here never were.
+        let mut compiler = reloading.compiler.clone();
+        let plan = Arc::new(compiler.compile(&config, &reloading.macs).map_err(|e| error(&e))?);
+        reloading.pins.update(&self.next_hops, needed(&config, &plan)).map_err(|_| {
+            ReloadError(format!(
+                "the next-hop table has no room for the gateways and real servers of the new config; raise \
+                 limits.nexthops (now {}) and restart",
+                self.next_hops.capacity()
+            ))
+        })?;
+        reloading.compiler = compiler;
+        reloading.config = config;
+        let old = self.plan.swap(Arc::clone(&plan));
+        let mut silent = Vec::new();
+        for (worker, link) in self.links.iter().enumerate() {
+            if link.lock().await.set_plan(Arc::clone(&plan)).await.is_err() {
+                silent.push(worker);
+            }
+        }
+        if silent.is_empty() {
+            // No worker has it any more, so this frees its memory, here and not on a worker.
+            reloading.kept.clear();
+            drop(old);
+            tracing::info!(generation = plan.generation, "config reloaded");
+            return Ok(());
+        }
+        reloading.kept.push(old);
+        Err(ReloadError(format!("the new config is in force, but workers {silent:?} have not confirmed it")))
     }
+}
+
+/// The next hops that are resolved before traffic needs them: gateways, and real servers on a link of ours; with their
+/// MAC address where the config gives it.
+pub(crate) fn needed(config: &Config, plan: &Plan) -> Vec<(fullnat::id::IfaceId, std::net::IpAddr, Option<Mac>)> {
+    let fixed = config.interface.iter().enumerate().flat_map(|(i, interface)| {
+        let iface = fullnat::id::IfaceId(i as u8);
+        interface.neighbors.iter().map(move |(address, mac)| (iface, address.0, Some(mac.0)))
+    });
+    let gateways = plan.routes.gateways().map(|(iface, address)| (iface, address, None));
+    let servers = plan.servers().filter_map(|s| Some((plan.on_link(s.rip)?, s.rip, None)));
+    let mut needed: Vec<_> = fixed.chain(gateways).chain(servers).collect();
+    // The fixed ones sort first and win.
+    needed.sort_by_key(|&(iface, address, mac)| (iface, address, mac.is_none()));
+    needed.dedup_by_key(|&mut (iface, address, _)| (iface, address));
+    needed
 }

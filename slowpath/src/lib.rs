@@ -1,6 +1,7 @@
 //! The daemon `carom`: config, workers, admin API and command line around the pure core `fullnat`.
 
 pub mod api;
+pub mod assemble;
 pub mod bench;
 pub mod cli;
 pub mod config;
@@ -8,3 +9,4 @@ pub mod control;
 pub mod daemon;
 pub mod logging;
 pub mod run;
+pub mod worker;

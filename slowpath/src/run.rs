@@ -1,8 +1,22 @@
-//! The life of the daemon, from the config file to a clean stop.
+//! The life of the daemon: from the config file to a clean stop.
 
+use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::config::{self, Refused};
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+
+use crate::assemble::{self, AssembleError, Assembled};
+use crate::config::{self, Config, Refused};
+use crate::daemon::{Daemon, Reloading, Settled};
+use crate::worker::{IdlePolicy, Worker};
+use crate::{api, logging};
 
 /// Why the daemon did not start, or did not stop as it should.
 #[derive(Debug, thiserror::Error)]
@@ -10,13 +24,205 @@ pub enum RunError {
     /// The config file is refused; its text is whole lines that name key and line.
     #[error("{0}")]
     Config(#[from] Refused),
-    /// Anything else, with the mend.
-    #[error("{0}")]
-    Failed(String),
+    /// Devices, memory or workers could not be set up.
+    #[error(transparent)]
+    Assemble(#[from] AssembleError),
+    /// Logging could not start.
+    #[error(transparent)]
+    Log(#[from] logging::LogError),
+    /// The admin socket could not be made.
+    #[error(transparent)]
+    Admin(#[from] api::BindError),
+    /// The metrics address could not be bound.
+    #[error("cannot listen on metrics.listen = \"{address}\": {source}; give a free address of this host")]
+    Metrics {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The operating system refused a thread, a signal handler or the like.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A worker ended by itself, which it never should.
+    #[error("a worker thread ended unexpectedly; the balancer stops. Please report this with the log")]
+    WorkerEnded,
 }
 
 /// Runs the balancer until SIGTERM or SIGINT.
-pub fn run(config: &Path) -> Result<(), RunError> {
-    let _config = config::load(config)?;
-    Err(RunError::Failed("to be written".to_owned()))
+pub fn run(path: &Path) -> Result<(), RunError> {
+    let config = config::load(path)?;
+    logging::init(&config.log)?;
+    config.warnings().for_each(|warning| tracing::warn!("{warning}"));
+    let system = |what| move |source| RunError::System { what, source };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("carom-control")
+        .enable_all()
+        .build()
+        .map_err(system("start the control threads"))?;
+    runtime.block_on(async {
+        // Before anything is set up, so that a signal during the start also ends in a clean stop.
+        let signals = Signals::new().map_err(system("handle signals"))?;
+        let assembled = assemble::assemble(&config)?;
+        serve(path, config, assembled, signals).await
+    })
+}
+
+/// Runs workers and admin API until it is time to stop, then stops the workers and gives back what they had.
+async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signals) -> Result<(), RunError> {
+    let Assembled { eal, parts, plan, links, ports, next_hops, compiler, pins, macs, capacity } = assembled;
+    let memory = eal.memory();
+    let stop = Arc::new(AtomicBool::new(false));
+    let counters = parts.iter().map(|worker| Arc::clone(&worker.counters)).collect();
+    let cpus = config.workers.cpus.clone();
+    let idle = idle_policy(&config);
+    let admin = config.admin.socket.clone();
+    let metrics = config.metrics.address();
+    let daemon = Arc::new(Daemon {
+        settled: Settled {
+            config_path: path.to_owned(),
+            hugepages: memory.hugepages,
+            memory_bytes: memory.total,
+            session_capacity: capacity,
+        },
+        started: Instant::now(),
+        plan: ArcSwap::new(plan),
+        counters,
+        next_hops,
+        ports,
+        links: links.into_iter().map(Mutex::new).collect(),
+        reloading: Mutex::new(Reloading { config, compiler, pins, macs, kept: Vec::new() }),
+    });
+    let doors = Doors::open(&daemon, &admin, metrics).await?;
+    let mut threads = Vec::new();
+    for (i, worker) in parts.into_iter().enumerate() {
+        let cpu = cpus.get(i).map(|&cpu| usize::from(cpu));
+        let spawned = spawn(eal, i, cpu, worker, Arc::clone(&stop), idle);
+        threads.push(spawned.map_err(|source| RunError::System { what: "start a worker", source })?);
+    }
+    tracing::info!(workers = threads.len(), socket = %admin.display(), %memory, "running");
+    let ended = attend(&daemon, signals, &threads).await;
+    tracing::info!("stopping");
+    stop.store(true, Ordering::Relaxed);
+    let panicked = threads.into_iter().map(thread::JoinHandle::join).filter(Result::is_err).count();
+    doors.close().await;
+    tracing::info!("stopped");
+    if panicked > 0 { Err(RunError::WorkerEnded) } else { ended }
+}
+
+/// Starts a worker's thread.
+fn spawn(
+    eal: dpdk::Eal,
+    number: usize,
+    cpu: Option<usize>,
+    mut worker: Worker<dpdk::RxQueue, dpdk::TxQueue>,
+    stop: Arc<AtomicBool>,
+    idle: IdlePolicy,
+) -> std::io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(format!("carom-worker-{number}")).spawn(move || {
+        // Without an lcore number a worker runs all the same, only its mempool has no cache.
+        let registered = dpdk::register_thread(&eal, cpu);
+        if let Err(error) = &registered {
+            tracing::warn!(worker = number, "{error}");
+        }
+        worker.run(&stop, idle);
+        // Packets and queues go back while the thread is still an lcore.
+        drop(worker);
+        drop(registered);
+    })
+}
+
+/// Waits for the end: a signal, or a worker that is no more. Reloads in between.
+async fn attend(
+    daemon: &Arc<Daemon>,
+    mut signals: Signals,
+    threads: &[thread::JoinHandle<()>],
+) -> Result<(), RunError> {
+    let mut look = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            _ = signals.terminate.recv() => return Ok(()),
+            _ = signals.interrupt.recv() => return Ok(()),
+            _ = signals.hangup.recv() => {
+                if let Err(error) = daemon.reload().await {
+                    tracing::error!("reload refused, the old config stays in force: {error}");
+                }
+            }
+            _ = look.tick() => {
+                if threads.iter().any(thread::JoinHandle::is_finished) {
+                    return Err(RunError::WorkerEnded);
+                }
+            }
+        }
+    }
+}
+
+/// The admin socket and the metrics address.
+struct Doors {
+    close: watch::Sender<bool>,
+    served: Vec<JoinHandle<std::io::Result<()>>>,
+}
+
+impl Doors {
+    async fn open(daemon: &Arc<Daemon>, admin: &Path, metrics: Option<SocketAddr>) -> Result<Self, RunError> {
+        let (close, closed) = watch::channel(false);
+        let until = |mut closed: watch::Receiver<bool>| async move {
+            // An error means that the sender is gone, which is also the end.
+            let _ = closed.wait_for(|closed| *closed).await;
+        };
+        let socket = api::AdminSocket::bind(admin)?;
+        let mut served = vec![tokio::spawn(api::serve_admin(Arc::clone(daemon), socket, until(closed.clone())))];
+        if let Some(address) = metrics {
+            let listener = tokio::net::TcpListener::bind(address).await;
+            let listener = listener.map_err(|source| RunError::Metrics { address, source })?;
+            served.push(tokio::spawn(api::serve_metrics(Arc::clone(daemon), listener, until(closed))));
+        }
+        Ok(Doors { close, served })
+    }
+
+    /// Answers the requests under way, for a second at most, and removes the socket.
+    async fn close(self) {
+        let _ = self.close.send(true);
+        for served in self.served {
+            if let Ok(Ok(Err(error))) = tokio::time::timeout(Duration::from_secs(1), served).await {
+                tracing::warn!("admin API: {error}");
+            }
+        }
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+fn idle_policy(config: &Config) -> IdlePolicy {
+    match config.workers.idle {
+        config::types::Idle::Busy => IdlePolicy::Busy,
+        config::types::Idle::Backoff => {
+            let backoff = &config.workers.backoff;
+            IdlePolicy::Backoff {
+                yield_after: backoff.pauses,
+                sleep_after: backoff.pauses.saturating_add(backoff.yields),
+                sleep: backoff.sleep.into(),
+            }
+        }
+    }
 }

@@ -31,6 +31,7 @@ enum {
 	CAROM_MBUF_SIZE = sizeof(struct rte_mbuf),
 	CAROM_MBUF_BUF_ADDR = offsetof(struct rte_mbuf, buf_addr),
 	CAROM_MBUF_DATA_OFF = offsetof(struct rte_mbuf, data_off),
+	CAROM_MBUF_PORT = offsetof(struct rte_mbuf, port),
 	CAROM_MBUF_REFCNT = offsetof(struct rte_mbuf, refcnt),
 	CAROM_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),
 	CAROM_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),

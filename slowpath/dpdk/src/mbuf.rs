@@ -93,6 +93,18 @@ impl Mbuf {
         usize::from(self.buf_len()) - usize::from(self.data_off()) - self.len()
     }
 
+    /// The number of the port that received the frame; meaningless for one made here.
+    #[inline(always)]
+    pub fn port(&self) -> u16 {
+        self.get(sys::CAROM_MBUF_PORT)
+    }
+
+    /// Says that the frame was received by this port, for frames that come from no device.
+    #[inline(always)]
+    pub fn set_port(&mut self, port: u16) {
+        self.set(sys::CAROM_MBUF_PORT, port);
+    }
+
     /// The hash that the device computed over the frame's addresses and ports, if it did.
     #[inline(always)]
     pub fn rss_hash(&self) -> Option<u32> {

@@ -356,6 +356,11 @@ impl Port {
         &self.info
     }
 
+    /// The port's number, which [`Mbuf::port`](crate::Mbuf::port) of the frames it receives gives.
+    pub fn id(&self) -> u16 {
+        self.inner.id
+    }
+
     /// How the port spreads what it receives over its queues: known once it is started, and only where it has several
     /// queues and reports both key and table.
     pub fn rss(&self) -> Option<&RssInfo> {

@@ -25,6 +25,10 @@ pub trait Addr: Copy + Eq + Ord + Hash + Debug + Display + Send + Sync + Into<Ip
     fn words(self) -> [u64; 2];
     /// The address when `ip` is of this family.
     fn from_ip(ip: IpAddr) -> Option<Self>;
+    /// The address with all bits behind the first `len` cleared; itself when `len` is its length or more.
+    fn masked(self, len: u8) -> Self;
+    /// Of a list for each family, the one of this family.
+    fn pick<'a>(v4: &'a [Ipv4Addr], v6: &'a [Ipv6Addr]) -> &'a [Self];
 }
 
 impl Addr for Ipv4Addr {
@@ -58,6 +62,15 @@ impl Addr for Ipv4Addr {
             IpAddr::V4(ip) => Some(ip),
             IpAddr::V6(_) => None,
         }
+    }
+
+    fn masked(self, len: u8) -> Self {
+        let host = u32::MAX.checked_shr(u32::from(len)).unwrap_or(0);
+        Ipv4Addr::from_bits(self.to_bits() & !host)
+    }
+
+    fn pick<'a>(v4: &'a [Ipv4Addr], _: &'a [Ipv6Addr]) -> &'a [Self] {
+        v4
     }
 }
 
@@ -97,5 +110,14 @@ impl Addr for Ipv6Addr {
             IpAddr::V4(_) => None,
             IpAddr::V6(ip) => Some(ip),
         }
+    }
+
+    fn masked(self, len: u8) -> Self {
+        let host = u128::MAX.checked_shr(u32::from(len)).unwrap_or(0);
+        Ipv6Addr::from_bits(self.to_bits() & !host)
+    }
+
+    fn pick<'a>(_: &'a [Ipv4Addr], v6: &'a [Ipv6Addr]) -> &'a [Self] {
+        v6
     }
 }

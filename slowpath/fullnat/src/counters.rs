@@ -70,6 +70,8 @@ pub struct Counters {
     pub sessions_v4: Counter,
     /// Sessions now (a gauge), IPv6.
     pub sessions_v6: Counter,
+    /// TCP handshakes completed.
+    pub handshakes: Counter,
     /// Sessions made.
     pub sessions_created: Counter,
     /// Sessions ended by timeout or close.
@@ -96,6 +98,9 @@ pub struct Counters {
     pub icmp_sent: Counter,
     /// RST segments sent to clients.
     pub rst_sent: Counter,
+    /// RST and ICMP errors not sent because of their rate limit; the packets they would have answered are among the
+    /// drops.
+    pub replies_limited: Counter,
     drops: [Counter; DropReason::SLOTS],
     services: Box<[Traffic]>,
     servers: Box<[Traffic]>,
@@ -116,6 +121,7 @@ impl Counters {
             idle_polls: Counter::default(),
             sessions_v4: Counter::default(),
             sessions_v6: Counter::default(),
+            handshakes: Counter::default(),
             sessions_created: Counter::default(),
             sessions_ended: Counter::default(),
             sessions_reopened: Counter::default(),
@@ -129,6 +135,7 @@ impl Counters {
             neighbor_answered: Counter::default(),
             icmp_sent: Counter::default(),
             rst_sent: Counter::default(),
+            replies_limited: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
             services: traffic(services),
             servers: traffic(servers),
@@ -137,7 +144,7 @@ impl Counters {
 
     /// Counts one dropped packet.
     #[inline(always)]
-    pub fn drop(&self, reason: DropReason) {
+    pub fn count_drop(&self, reason: DropReason) {
         self.drops[reason as usize % DropReason::SLOTS].add(1);
     }
 

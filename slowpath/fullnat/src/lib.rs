@@ -24,6 +24,7 @@ pub mod route;
 pub mod rss;
 pub mod sched;
 pub mod session;
+pub mod spread;
 pub mod table;
 pub mod tcp;
 #[cfg(test)]

@@ -61,6 +61,15 @@ impl fmt::Display for Full {
 
 impl std::error::Error for Full {}
 
+/// Where a packet to a next hop goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hop {
+    /// By this interface.
+    pub iface: IfaceId,
+    /// To this MAC address, when known.
+    pub mac: Option<Mac>,
+}
+
 /// One next hop as listings and the mirror in a switch see it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Neighbor {
@@ -127,6 +136,14 @@ impl Neighbors {
     #[inline(always)]
     pub fn mac(&self, id: NexthopId) -> Option<Mac> {
         mac_of(self.entries.get(usize::from(id.0))?.word.load(Ordering::Relaxed))
+    }
+
+    /// Interface and MAC address of a next hop that the caller holds: two relaxed loads of one line.
+    #[inline(always)]
+    pub fn hop(&self, id: NexthopId) -> Option<Hop> {
+        let entry = self.entries.get(usize::from(id.0))?;
+        let mac = mac_of(entry.word.load(Ordering::Relaxed));
+        Some(Hop { iface: IfaceId(entry.link.load(Ordering::Relaxed) as u8), mac })
     }
 
     /// What is known of the next hop; `None` for an id that is nobody's.

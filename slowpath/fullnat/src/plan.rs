@@ -51,6 +51,18 @@ pub struct Interface {
     pub addresses: Vec<(IpAddr, u8)>,
 }
 
+impl Interface {
+    /// Our address on the link that `address` is on.
+    fn prefix_of(&self, address: IpAddr) -> Option<IpAddr> {
+        let same = |&(own, len): &(IpAddr, u8)| match (own, address) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= u32::from(len),
+            (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= u32::from(len),
+            _ => false,
+        };
+        self.addresses.iter().find(|own| same(own)).map(|&(own, _)| own)
+    }
+}
+
 /// What clients connect to.
 #[derive(Clone, Debug)]
 pub struct Service {
@@ -239,6 +251,19 @@ impl Plan {
     /// The interface in this slot. Ids come from the plan itself, which has at least one interface.
     pub fn interface(&self, id: IfaceId) -> &Interface {
         &self.interfaces[usize::from(id.0)]
+    }
+
+    /// The interface on whose link an address is, by the prefixes of the interfaces.
+    pub fn on_link(&self, address: IpAddr) -> Option<IfaceId> {
+        let has = |interface: &Interface| interface.prefix_of(address).is_some();
+        self.interfaces.iter().position(has).map(|i| IfaceId(i as u8))
+    }
+
+    /// The address of ours to ask for `target` from, on this interface: one of the same prefix, else any of its family.
+    pub fn source_for(&self, iface: IfaceId, target: IpAddr) -> Option<IpAddr> {
+        let interface = self.interface(iface);
+        let any = || interface.addresses.iter().map(|&(ip, _)| ip).find(|ip| ip.is_ipv4() == target.is_ipv4());
+        interface.prefix_of(target).or_else(any)
     }
 
     /// All addresses of ours, for announcing them.

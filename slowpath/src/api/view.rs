@@ -131,20 +131,21 @@ pub fn sessions(source: &impl Source, page: SessionPage) -> Sessions {
 }
 
 fn one_session(plan: &Plan, record: &SessionRecord) -> Session {
+    let view = &record.view;
     Session {
-        proto: record.proto.into(),
-        state: record.state.to_owned(),
-        client: record.client,
-        vip: record.vip,
-        local: record.local,
-        server: record.server,
-        service: plan.service(record.service).map(|s| s.name.clone()),
+        proto: view.proto.into(),
+        state: view.state.name().to_owned(),
+        client: view.client,
+        vip: view.vip,
+        local: view.local,
+        server: view.server,
+        service: plan.service(view.service).map(|s| s.name.clone()),
         worker: record.worker.0,
-        age_ms: record.age_ms,
-        idle_ms: record.idle_ms,
-        expires_ms: record.expires_ms,
-        packets_in: u64::from(record.packets_in),
-        packets_out: u64::from(record.packets_out),
+        age_ms: view.age_ms,
+        idle_ms: view.idle_ms,
+        expires_ms: view.expires_ms,
+        packets_in: u64::from(view.packets_in),
+        packets_out: u64::from(view.packets_out),
     }
 }
 
@@ -152,15 +153,15 @@ fn one_session(plan: &Plan, record: &SessionRecord) -> Session {
 pub fn ports(source: &impl Source, records: &[PortRecord]) -> Ports {
     let ports = records
         .iter()
-        .map(|r| PortUse {
-            worker: r.worker.0,
-            proto: r.proto.into(),
-            local: r.local,
-            server: r.server,
-            total: u64::from(r.total),
-            in_use: u64::from(r.in_use),
-            quarantined: u64::from(r.quarantined),
-            exhausted: r.exhausted,
+        .map(|PortRecord { worker, view }| PortUse {
+            worker: worker.0,
+            proto: view.proto.into(),
+            local: view.local,
+            server: view.server,
+            total: u64::from(view.total),
+            in_use: u64::from(view.in_use),
+            quarantined: u64::from(view.quarantined),
+            exhausted: view.exhausted,
         })
         .collect();
     Ports { uptime_ms: uptime_ms(source), ports }

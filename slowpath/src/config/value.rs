@@ -52,6 +52,12 @@ pub struct Duration(u64);
 
 text_value!(Duration, "Duration", "a length of time: a whole number and us, ms, s, m, h or d", ["250ms", "5s", "15m"]);
 
+impl From<Duration> for std::time::Duration {
+    fn from(duration: Duration) -> Self {
+        std::time::Duration::from_micros(duration.0)
+    }
+}
+
 /// The units of [`Duration`], longest first, in microseconds.
 const UNITS: [(&str, u64); 6] =
     [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000), ("us", 1)];

@@ -6,8 +6,6 @@ use crate::id::{IfaceId, NexthopId};
 use crate::time::Time;
 use crate::wire::Mac;
 
-/// Packets that wait for one next hop.
-pub const PER_NEXTHOP: usize = 8;
 /// Packets that wait in one worker.
 pub const TOTAL: usize = 256;
 /// Milliseconds a packet waits at most: as long as three probes may take. Shorter than
@@ -22,6 +20,7 @@ pub const WAIT_MS: u64 = 3_000;
 #[derive(Debug)]
 pub struct PendingQueue<F> {
     waiting: Vec<Waiting<F>>,
+    per_nexthop: usize,
 }
 
 #[derive(Debug)]
@@ -34,14 +33,14 @@ struct Waiting<F> {
 }
 
 impl<F: Frame> PendingQueue<F> {
-    /// An empty queue.
-    pub fn new() -> Self {
-        PendingQueue { waiting: Vec::with_capacity(TOTAL) }
+    /// An empty queue in which up to `per_nexthop` packets wait for one next hop.
+    pub fn new(per_nexthop: usize) -> Self {
+        PendingQueue { waiting: Vec::with_capacity(TOTAL), per_nexthop }
     }
 
-    /// Queues a packet; gives it back when 8 wait for this next hop or 256 in all. Call [`Neighbors::want`] too.
+    /// Queues a packet; gives it back when as many as may wait for this next hop, or 256 in all. Call [`Neighbors::want`] too.
     pub fn push(&mut self, id: NexthopId, iface: IfaceId, now: Time, frame: F) -> Result<(), F> {
-        if self.waiting.len() == TOTAL || self.waiting.iter().filter(|w| w.id == id).count() >= PER_NEXTHOP {
+        if self.waiting.len() == TOTAL || self.waiting.iter().filter(|w| w.id == id).count() >= self.per_nexthop {
             return Err(frame);
         }
         self.waiting.push(Waiting { id, iface, mac: None, until: now.after(WAIT_MS), frame });
@@ -76,11 +75,5 @@ impl<F: Frame> PendingQueue<F> {
     /// True when none waits: nothing to drain.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
-    }
-}
-
-impl<F: Frame> Default for PendingQueue<F> {
-    fn default() -> Self {
-        Self::new()
     }
 }

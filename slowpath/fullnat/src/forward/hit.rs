@@ -1,0 +1,169 @@
+//! Packets of a session: TCP tracked, TOA put in, rewritten, sent to the next hop.
+
+use crate::addr::Addr;
+use crate::counters::Traffic;
+use crate::flow::Direction;
+use crate::forward::housekeeping::timeouts;
+use crate::forward::{Arrival, Desk, Family, Output, Rx, segment};
+use crate::frame::Frame;
+use crate::id::{CPort, IfaceId, NexthopId, Proto};
+use crate::reason::DropReason;
+use crate::table::SessionIdx;
+use crate::tcp::{Event, Outcome};
+use crate::wire::Flow;
+use crate::wire::tcp::TcpFlags;
+use crate::wire::toa::NoRoom;
+use crate::wire::{ethernet, rewrite, tcp, toa};
+
+impl<F: Frame> Desk<F> {
+    /// Takes a packet of a session through TCP tracking, TOA and rewrite.
+    #[inline(always)]
+    pub(super) fn hit<A: Addr>(
+        &mut self,
+        rx: Rx<'_>,
+        family: &mut Family<A>,
+        (idx, direction): (SessionIdx, Direction),
+        mut arrival: Arrival<F, A>,
+        out: &mut impl Output<F>,
+    ) {
+        if arrival.flow.ttl <= 1 {
+            return self.ttl_exceeded(rx, arrival.frame, &arrival.flow, out);
+        }
+        let Some(session) = family.sessions.get_mut(idx) else {
+            return self.counters.count_drop(DropReason::NoSession);
+        };
+        if arrival.flow.key.proto == Proto::Tcp {
+            let outcome = session.conn.on_segment(direction, &segment(&arrival));
+            if outcome.event == Event::Reopen {
+                return self.reopen(rx, family, idx, arrival, out);
+            }
+            if outcome.changed() || outcome.event != Event::None {
+                self.note(rx, family, idx, &outcome);
+            }
+        }
+        let Some(session) = family.sessions.get_mut(idx) else { return };
+        session.touch(direction, rx.now);
+        let rewrite = session.rewrite(direction);
+        let toa = session.wants_toa();
+        let traffic = [self.counters.service(session.service_id), self.counters.server(session.server_id)];
+        count(traffic, direction, arrival.frame.bytes().len());
+        let Some(hop) = self.neighbors.hop(rewrite.nexthop) else {
+            return self.counters.count_drop(DropReason::NeighborFailed);
+        };
+        let mtu = rx.plan.interface(hop.iface).mtu;
+        if arrival.flow.ip_len() > mtu {
+            return self.too_big(rx, arrival.frame, &arrival.flow, mtu, out);
+        }
+        if arrival.flow.key.proto == Proto::Tcp {
+            match direction {
+                Direction::Inbound => self.client_address(&mut arrival, toa, mtu),
+                Direction::Outbound if toa && arrival.flow.flags.has(TcpFlags::SYN) => {
+                    tcp::lower_mss(arrival.frame.bytes_mut(), &arrival.flow, toa::len::<A>() as u16);
+                }
+                Direction::Outbound => {}
+            }
+        }
+        rewrite::apply(arrival.frame.bytes_mut(), &arrival.flow, &rewrite);
+        self.emit(rx, rewrite.nexthop, arrival.frame, out);
+    }
+
+    /// Removes TOA options the client made up, and adds the true one where the real server needs it.
+    #[inline(always)]
+    fn client_address<A: Addr>(&self, arrival: &mut Arrival<F, A>, toa: bool, mtu: u16) {
+        let Arrival { frame, flow, .. } = arrival;
+        if toa::strip(frame.bytes_mut(), flow) {
+            self.counters.toa_stripped.add(1);
+        }
+        if toa && !flow.flags.any(TcpFlags(TcpFlags::SYN.0 | TcpFlags::RST.0)) {
+            self.add_toa(frame, flow, mtu);
+        }
+    }
+
+    /// Puts the client's address into a segment.
+    #[inline(never)]
+    fn add_toa<A: Addr>(&self, frame: &mut F, flow: &mut Flow<A>, mtu: u16) {
+        let client = (flow.key.src, CPort(flow.key.sport));
+        match toa::insert(frame, flow, client, mtu) {
+            Ok(()) => self.counters.toa_added.add(1),
+            Err(NoRoom::Options) => self.counters.toa_no_room.add(1),
+            Err(NoRoom::Mtu) => self.counters.toa_over_mtu.add(1),
+            Err(NoRoom::Headroom) => self.counters.count_drop(DropReason::NoBuffer),
+        }
+    }
+
+    /// Sends a rewritten packet to a next hop, or keeps it until the hop's MAC address is known.
+    #[inline(always)]
+    pub(super) fn emit(&mut self, rx: Rx<'_>, nexthop: NexthopId, mut frame: F, out: &mut impl Output<F>) {
+        let Some(hop) = self.neighbors.hop(nexthop) else {
+            return self.counters.count_drop(DropReason::NeighborFailed);
+        };
+        match hop.mac {
+            Some(mac) => {
+                ethernet::set_addresses(frame.bytes_mut(), mac, rx.plan.interface(hop.iface).mac);
+                out.transmit(hop.iface, frame);
+            }
+            None => self.wait(rx, nexthop, hop.iface, frame),
+        }
+    }
+
+    /// Keeps a packet until its next hop's MAC address is known.
+    #[cold]
+    fn wait(&mut self, rx: Rx<'_>, nexthop: NexthopId, iface: IfaceId, frame: F) {
+        self.neighbors.want(nexthop);
+        if self.neighbors.failed(nexthop) {
+            self.counters.count_drop(DropReason::NeighborFailed);
+        } else if self.pending.push(nexthop, iface, rx.now, frame).is_err() {
+            self.counters.count_drop(DropReason::NeighborQueueFull);
+        }
+    }
+
+    /// Acts on what a segment changed.
+    #[cold]
+    fn note<A: Addr>(&self, rx: Rx<'_>, family: &mut Family<A>, idx: SessionIdx, outcome: &Outcome) {
+        match outcome.event {
+            Event::RstIgnored => self.counters.rst_ignored.add(1),
+            Event::Established => self.counters.handshakes.add(1),
+            Event::None | Event::RstAccepted | Event::Reopen => {}
+        }
+        // A deadline that moves away is found when the old one comes; a nearer one must be filed.
+        if let Some(session) = family.sessions.get(idx)
+            && let Some(ms) = timeouts(rx.plan, session.service_id).shortened(outcome)
+        {
+            family.sessions.file(idx, rx.now.after(ms));
+        }
+    }
+
+    /// A client uses its tuple again: the old session ends, the packet opens a new one.
+    #[cold]
+    fn reopen<A: Addr>(
+        &mut self,
+        rx: Rx<'_>,
+        family: &mut Family<A>,
+        idx: SessionIdx,
+        arrival: Arrival<F, A>,
+        out: &mut impl Output<F>,
+    ) {
+        self.counters.sessions_reopened.add(1);
+        if let Some(ended) = family.sessions.remove(idx) {
+            self.ended(rx.plan, rx.now, family, ended);
+        }
+        self.miss(rx, family, arrival, out);
+    }
+}
+
+/// Counts a packet of a session for its service and its server.
+#[inline(always)]
+fn count(traffic: [&Traffic; 2], direction: Direction, bytes: usize) {
+    for traffic in traffic {
+        match direction {
+            Direction::Inbound => {
+                traffic.packets_in.add(1);
+                traffic.bytes_in.add(bytes as u64);
+            }
+            Direction::Outbound => {
+                traffic.packets_out.add(1);
+                traffic.bytes_out.add(bytes as u64);
+            }
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! ICMP and ICMPv6: echo for our addresses, errors about packets of a session.
+
+use std::any::Any;
+use std::net::Ipv6Addr;
+
+use crate::addr::Addr;
+use crate::flow::Direction;
+use crate::forward::{Desk, Family, Output, Rx};
+use crate::frame::Frame;
+use crate::plan::Own;
+use crate::reason::DropReason;
+use crate::wire::icmp::{self, IcmpPacket, Message};
+use crate::wire::icmp_error::{self, Quote};
+use crate::wire::{reply, toa};
+
+impl<F: Frame> Desk<F> {
+    /// Answers, translates or drops an ICMP packet.
+    #[cold]
+    pub(super) fn icmp<A: Addr>(
+        &mut self,
+        rx: Rx<'_>,
+        family: &mut Family<A>,
+        frame: F,
+        packet: IcmpPacket<A>,
+        out: &mut impl Output<F>,
+    ) {
+        let own = rx.plan.own(packet.dst.into());
+        match icmp::message(frame.bytes(), &packet) {
+            Err(reason) => self.counters.count_drop(reason),
+            Ok(Message::Neighbor) => self.neighbor_message(rx, frame, &packet, out),
+            Ok(_) if own.is_none() => self.counters.count_drop(DropReason::NoService),
+            Ok(Message::EchoRequest) => self.echo(rx, frame, &packet, out),
+            Ok(Message::Error(quote)) => self.icmp_error(rx, family, frame, &packet, &quote, out),
+            Ok(Message::EchoReply | Message::Other) => self.counters.count_drop(DropReason::IcmpType),
+        }
+    }
+
+    fn echo<A: Addr>(&mut self, rx: Rx<'_>, mut frame: F, packet: &IcmpPacket<A>, out: &mut impl Output<F>) {
+        if !self.icmp_limit.allow(rx.now) {
+            return self.counters.count_drop(DropReason::RateLimited);
+        }
+        reply::echo(frame.bytes_mut(), packet, rx.plan.interface(rx.iface).mac);
+        self.counters.echo_answered.add(1);
+        out.transmit(rx.iface, frame);
+    }
+
+    /// Sends an error about a packet of a session on to the side that sent that packet.
+    ///
+    /// ```text
+    ///  about inbound:   router ─▶ LIP, quoting LIP:lport → RIP:rport   becomes  VIP ─▶ CIP, quoting CIP:cport → VIP:vport
+    ///  about outbound:  router ─▶ VIP, quoting VIP:vport → CIP:cport   becomes  LIP ─▶ RIP, quoting RIP:rport → LIP:lport
+    /// ```
+    ///
+    /// Outside it carries our address, not the router's: neither side has a route to, or a reason to believe, a router of
+    /// the other's network. LVS does the same.
+    fn icmp_error<A: Addr>(
+        &mut self,
+        rx: Rx<'_>,
+        family: &mut Family<A>,
+        mut frame: F,
+        packet: &IcmpPacket<A>,
+        quote: &Quote<A>,
+        out: &mut impl Output<F>,
+    ) {
+        // The error travels as an answer to the quoted packet would.
+        let key = quote.key.reversed();
+        let hash = family.sessions.hash(&key);
+        let Some((idx, direction)) = family.sessions.find(&key, hash) else {
+            let owner = match rx.plan.own(key.dst.into()) {
+                Some(Own::Lip) => self.spread.outbound(self.worker, rx.iface, &key),
+                _ => self.spread.inbound(self.worker, rx.iface, &key, hash),
+            };
+            return match owner {
+                here if here == self.worker => self.counters.count_drop(DropReason::IcmpNoSession),
+                owner => out.hand_over(owner, rx.iface, frame),
+            };
+        };
+        if packet.ttl <= 1 {
+            return self.counters.count_drop(DropReason::TtlExceeded);
+        }
+        if packet.dst != key.dst {
+            return self.counters.count_drop(DropReason::IcmpNoSession);
+        }
+        let Some(session) = family.sessions.get(idx) else { return };
+        let rewrite = session.rewrite(direction);
+        let (inner, added) = match direction {
+            Direction::Outbound => {
+                (session.key(Direction::Inbound), if session.wants_toa() { toa::len::<A>() as u16 } else { 0 })
+            }
+            Direction::Inbound => (session.key(Direction::Outbound), 0),
+        };
+        icmp_error::translate(frame.bytes_mut(), packet, quote, (rewrite.src, rewrite.dst), &inner, added);
+        self.counters.icmp_translated.add(1);
+        self.emit(rx, rewrite.nexthop, frame, out);
+    }
+
+    fn neighbor_message<A: Addr>(&mut self, rx: Rx<'_>, frame: F, packet: &IcmpPacket<A>, out: &mut impl Output<F>) {
+        // Only ICMPv6 has such messages, so the packet is of that family; the type system cannot know.
+        if let Some(packet) = (packet as &dyn Any).downcast_ref::<IcmpPacket<Ipv6Addr>>() {
+            self.neighbor_discovery(rx, frame, packet, out);
+        }
+    }
+}

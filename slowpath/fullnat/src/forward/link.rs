@@ -1,0 +1,80 @@
+//! ARP and neighbour discovery: our addresses are answered for, next hops learned.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::forward::{Desk, Output, Rx};
+use crate::frame::Frame;
+use crate::id::IfaceId;
+use crate::plan::{Own, Plan};
+use crate::reason::DropReason;
+use crate::wire::arp::{self, ArpPacket, Op};
+use crate::wire::icmp::IcmpPacket;
+use crate::wire::ndp::{self, Neighbor};
+
+impl<F: Frame> Desk<F> {
+    /// Learns from an ARP packet, and answers a request for an address of ours.
+    #[cold]
+    pub(super) fn arp(&mut self, rx: Rx<'_>, mut frame: F, packet: &ArpPacket, out: &mut impl Output<F>) {
+        let for_us = answers(rx.plan, rx.iface, packet.target.into());
+        if !packet.sender.is_unspecified() {
+            let solicited = packet.op == Op::Reply && for_us;
+            self.neighbors.learn(rx.iface, packet.sender.into(), packet.sender_mac, rx.now, solicited);
+        }
+        if packet.op != Op::Request || !for_us {
+            return;
+        }
+        if arp::reply(&mut frame, packet, rx.plan.interface(rx.iface).mac) {
+            self.counters.neighbor_answered.add(1);
+            out.transmit(rx.iface, frame);
+        } else {
+            self.counters.count_drop(DropReason::NoBuffer);
+        }
+    }
+
+    /// Learns from a neighbour discovery message, and answers a solicitation for an address of ours.
+    pub(super) fn neighbor_discovery(
+        &mut self,
+        rx: Rx<'_>,
+        mut frame: F,
+        packet: &IcmpPacket<Ipv6Addr>,
+        out: &mut impl Output<F>,
+    ) {
+        match ndp::parse(frame.bytes(), packet) {
+            Err(reason) => self.counters.count_drop(reason),
+            Ok(Neighbor::Advertisement { target, mac, solicited, replaces }) => {
+                // An answer to a unicast probe may leave its MAC address out: the one asked is still the one.
+                let known = || crate::wire::ethernet::source(frame.bytes());
+                if replaces || solicited {
+                    self.neighbors.learn(rx.iface, target.into(), mac.unwrap_or_else(known), rx.now, solicited);
+                }
+            }
+            Ok(Neighbor::Solicitation { from, target, mac }) => {
+                if let Some(mac) = mac.filter(|_| !from.is_unspecified()) {
+                    self.neighbors.learn(rx.iface, from.into(), mac, rx.now, false);
+                }
+                if !answers(rx.plan, rx.iface, target.into()) {
+                    return;
+                }
+                if ndp::reply(&mut frame, from, target, rx.plan.interface(rx.iface).mac) {
+                    self.counters.neighbor_answered.add(1);
+                    out.transmit(rx.iface, frame);
+                } else {
+                    self.counters.count_drop(DropReason::NoBuffer);
+                }
+            }
+        }
+    }
+}
+
+/// Whether we answer for `address` on this interface: an address of ours is answered for on the interface whose link it
+/// is on, and one that is on no link of ours (routed to us) on every interface, where somebody may believe it on-link.
+pub(super) fn answers(plan: &Plan, iface: IfaceId, address: IpAddr) -> bool {
+    match plan.own(address) {
+        None => false,
+        Some(Own::Interface(own)) => own == iface,
+        Some(Own::Vip | Own::Lip) => match plan.on_link(address) {
+            Some(link) => link == iface,
+            None => true,
+        },
+    }
+}

@@ -1,0 +1,85 @@
+//! What the balancer says for itself: RST and ICMP errors, within a rate limit.
+
+use crate::addr::Addr;
+use crate::forward::{Arrival, Desk, Output, Rx};
+use crate::frame::Frame;
+use crate::id::Proto;
+use crate::reason::DropReason;
+use crate::wire::Flow;
+use crate::wire::reply::{self, IcmpError, NoReply};
+
+impl<F: Frame> Desk<F> {
+    /// Drops a packet whose TTL ends here and tells its sender.
+    #[cold]
+    pub(super) fn ttl_exceeded<A: Addr>(&mut self, rx: Rx<'_>, frame: F, flow: &Flow<A>, out: &mut impl Output<F>) {
+        self.counters.count_drop(DropReason::TtlExceeded);
+        self.icmp_reply(rx, frame, flow, IcmpError::TimeExceeded, out);
+    }
+
+    /// Drops a packet that does not fit the link it should leave by and tells its sender.
+    #[cold]
+    pub(super) fn too_big<A: Addr>(
+        &mut self,
+        rx: Rx<'_>,
+        frame: F,
+        flow: &Flow<A>,
+        mtu: u16,
+        out: &mut impl Output<F>,
+    ) {
+        self.counters.count_drop(DropReason::PacketTooBig);
+        self.icmp_reply(rx, frame, flow, IcmpError::TooBig { mtu }, out);
+    }
+
+    /// Drops the first packet of a session that could not be made and tells the client, so that it need not wait for a
+    /// timeout: RST for TCP, port unreachable for UDP.
+    pub(super) fn refuse<A: Addr>(
+        &mut self,
+        rx: Rx<'_>,
+        arrival: Arrival<F, A>,
+        reason: DropReason,
+        out: &mut impl Output<F>,
+    ) {
+        self.counters.count_drop(reason);
+        let Arrival { mut frame, flow, .. } = arrival;
+        if flow.key.proto == Proto::Udp {
+            return self.icmp_reply(rx, frame, &flow, IcmpError::PortUnreachable, out);
+        }
+        if !self.reset_limit.allow(rx.now) {
+            return self.counters.replies_limited.add(1);
+        }
+        let made = reply::tcp_reset(&mut frame, &flow, rx.plan.interface(rx.iface).mac);
+        if self.made(made) {
+            self.counters.rst_sent.add(1);
+            out.transmit(rx.iface, frame);
+        }
+    }
+
+    /// Turns the frame, still as received, into an ICMP error and sends it back.
+    fn icmp_reply<A: Addr>(
+        &mut self,
+        rx: Rx<'_>,
+        mut frame: F,
+        flow: &Flow<A>,
+        error: IcmpError,
+        out: &mut impl Output<F>,
+    ) {
+        if !self.icmp_limit.allow(rx.now) {
+            return self.counters.replies_limited.add(1);
+        }
+        // From the interface's own address, as a router; from the address the packet was for when it has none.
+        let interface = rx.plan.interface(rx.iface);
+        let src = interface.addresses.iter().find_map(|&(ip, _)| A::from_ip(ip)).unwrap_or(flow.key.dst);
+        let made = reply::icmp_error(&mut frame, error, src, interface.mac);
+        if self.made(made) {
+            self.counters.icmp_sent.add(1);
+            out.transmit(rx.iface, frame);
+        }
+    }
+
+    fn made(&self, made: Result<(), NoReply>) -> bool {
+        if made == Err(NoReply::NoRoom) {
+            self.counters.count_drop(DropReason::NoBuffer);
+        }
+        made.is_ok()
+    }
+}

@@ -1,0 +1,308 @@
+//! Putting the parts together: DPDK, interfaces, the shared tables, and a worker for each core.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use dpdk::{
+    Consumer, Eal, EalConfig, LogLevel, Memory, Mempool, MempoolConfig, Port, PortConfig, Producer, Ring, RingMode,
+};
+use fullnat::counters::Counters;
+use fullnat::forward::{Forwarder, Setup};
+use fullnat::id::{IfaceId, WorkerId};
+use fullnat::neighbor::{Neighbors, Pins};
+use fullnat::persistence::Persistence;
+use fullnat::plan::Plan;
+use fullnat::ports::LportOwners;
+use fullnat::rss::RssSpread;
+use fullnat::spread::Spread;
+use fullnat::time::Time;
+use fullnat::wire::Mac;
+
+use crate::config::{self, CompileError, Compiler, Config, EalDevice};
+use crate::control::{self, Link, WorkerEnds};
+use crate::daemon::needed;
+use crate::worker::{Outbox, Query, Worker};
+
+/// Descriptors of each queue.
+const DESCRIPTORS: u16 = 1024;
+/// Frames that may wait between two workers.
+const HANDOVER_RING: u32 = 1024;
+/// Buffers a worker keeps at hand.
+const MEMPOOL_CACHE: u32 = 256;
+/// Services and servers that have counters of their own; those beyond share the last.
+const COUNTED: usize = 4096;
+
+/// Why the balancer could not be put together.
+#[derive(Debug, thiserror::Error)]
+pub enum AssembleError {
+    /// DPDK.
+    #[error("cannot start DPDK: {0}")]
+    Eal(#[from] dpdk::EalError),
+    /// The buffers.
+    #[error("cannot make the packet buffers: {0}")]
+    Mempool(#[from] dpdk::MempoolError),
+    /// An interface.
+    #[error("interface \"{name}\": {source}")]
+    Port {
+        /// Its name in the config.
+        name: String,
+        /// What is wrong.
+        source: dpdk::PortError,
+    },
+    /// A ring between workers.
+    #[error("cannot make a ring between workers: {0}")]
+    Ring(#[from] dpdk::RingError),
+    /// The plan.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// The next-hop table.
+    #[error("limits.nexthops = {0} is too small for the config's gateways and real servers; raise it")]
+    Nexthops(usize),
+    /// No randomness.
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
+}
+
+/// A worker over DPDK queues.
+pub type DpdkWorker = Worker<dpdk::RxQueue, dpdk::TxQueue>;
+
+/// The balancer, ready to run.
+pub struct Assembled {
+    /// DPDK.
+    pub eal: Eal,
+    /// The workers, by number.
+    pub parts: Vec<DpdkWorker>,
+    /// The first plan.
+    pub plan: Arc<Plan>,
+    /// Control's ends of the rings to the workers.
+    pub links: Vec<Link>,
+    /// The interfaces.
+    pub ports: Vec<Port>,
+    /// The next-hop table.
+    pub next_hops: Arc<Neighbors>,
+    /// What made the plan, for the next one.
+    pub compiler: Compiler,
+    /// What control holds in the next-hop table.
+    pub pins: Pins,
+    /// The interfaces' MAC addresses.
+    pub macs: Vec<Mac>,
+    /// Most sessions at a time, over all workers and both families.
+    pub capacity: u64,
+}
+
+/// Keys and seeds, unknown to clients, or fixed by `debug.seed`.
+struct Secrets {
+    flow: (u64, u64),
+    nexthops: [u64; 2],
+    persistence: [u64; 2],
+    seed: u64,
+}
+
+/// Starts DPDK and the interfaces and makes the workers.
+pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
+    let workers = config.workers();
+    let secrets = Secrets::new(config.debug.seed)?;
+    let eal = Eal::init(eal_config(config))?;
+    let mempool = Mempool::new(&eal, "carom", mempool_config(config, workers))?;
+    let mut ports = open_ports(config, eal, &mempool, workers)?;
+    let macs: Vec<Mac> = ports.iter().map(|port| Mac(port.info().mac)).collect();
+    let mut compiler = Compiler::new();
+    let plan = Arc::new(compiler.compile(config, &macs)?);
+    let next_hops = Arc::new(Neighbors::new(config.limits.nexthops, secrets.nexthops));
+    let mut pins = Pins::default();
+    pins.update(&next_hops, needed(config, &plan)).map_err(|_| AssembleError::Nexthops(next_hops.capacity()))?;
+    let persistence = Arc::new(Persistence::new(config.limits.persistence as usize, secrets.persistence));
+    let mut queues = start_ports(config, &mut ports)?;
+    let spread = spread(&ports, workers);
+    let (mut producers, mut consumers) = rings(eal, workers)?;
+    let iface_of_port = iface_of_port(&ports);
+    let origin = Instant::now();
+    let share = |total: u32| (total as usize).div_ceil(workers);
+    let (mut parts, mut links) = (Vec::new(), Vec::new());
+    for number in 0..workers {
+        let counters = Arc::new(Counters::new(COUNTED, COUNTED));
+        let (link, ends): (Link, WorkerEnds) = control::link();
+        links.push(link);
+        let (receive, transmit) = queues.remove(0);
+        parts.push(Worker {
+            forwarder: Forwarder::new(Setup {
+                worker: WorkerId(number as u8),
+                spread: spread.clone(),
+                sessions_v4: share(config.limits.sessions),
+                sessions_v6: share(config.limits.sessions6),
+                hash_key: secrets.flow,
+                seed: secrets.seed.wrapping_add(number as u64),
+                icmp_per_second: config.limits.icmp_rate.div_ceil(workers as u32),
+                resets_per_second: config.limits.reset_rate.div_ceil(workers as u32),
+                pending_per_nexthop: usize::from(config.limits.pending_packets),
+                neighbors: Arc::clone(&next_hops),
+                persistence: Arc::clone(&persistence),
+                counters: Arc::clone(&counters),
+                plan: Arc::clone(&plan),
+                now: Time(0),
+            }),
+            receive,
+            outbox: Outbox::new(transmit, producers.remove(0), mempool.clone(), Arc::clone(&counters)),
+            handed: consumers.remove(0),
+            iface_of_port: iface_of_port.clone(),
+            control: Some(ends),
+            query: Query::default(),
+            counters,
+            origin,
+        });
+    }
+    let capacity = ((share(config.limits.sessions) + share(config.limits.sessions6)) * workers) as u64;
+    Ok(Assembled { eal, parts, plan, links, ports, next_hops, compiler, pins, macs, capacity })
+}
+
+fn eal_config(config: &Config) -> EalConfig {
+    let mb = config.dpdk.memory_mb;
+    EalConfig {
+        memory: match config.dpdk.memory {
+            config::types::Memory::Auto => Memory::Auto { mb },
+            config::types::Memory::Huge => Memory::Huge,
+            config::types::Memory::Nohuge => Memory::NoHuge { mb },
+        },
+        file_prefix: config.dpdk.file_prefix.clone(),
+        // Virtual devices are made one by one when their ports are opened, so that each error is seen by itself.
+        vdevs: Vec::new(),
+        pci: config
+            .eal_devices()
+            .into_iter()
+            .filter_map(|device| match device {
+                EalDevice::Allow(pci) => Some(pci),
+                EalDevice::Vdev(_) => None,
+            })
+            .collect(),
+        log_level: Some(LogLevel::Notice),
+        log: Some(log_dpdk),
+        extra: config.dpdk.args.clone(),
+    }
+}
+
+fn log_dpdk(level: LogLevel, line: &str) {
+    match level {
+        LogLevel::Error => tracing::warn!(target: "dpdk", "{line}"),
+        LogLevel::Warning => tracing::info!(target: "dpdk", "{line}"),
+        _ => tracing::debug!(target: "dpdk", "{line}"),
+    }
+}
+
+/// As many buffers as all queues and rings may hold at once, and what is on its way in the workers.
+fn mempool_config(config: &Config, workers: usize) -> MempoolConfig {
+    let queues = config.interface.len() * workers;
+    let rings = workers * workers.saturating_sub(1);
+    let needed = queues * 2 * usize::from(DESCRIPTORS)
+        + rings * HANDOVER_RING as usize
+        + workers * (2 * MEMPOOL_CACHE as usize + 1024);
+    let mtu = config.interface.iter().map(|interface| interface.mtu).max().unwrap_or(1500);
+    MempoolConfig {
+        mbufs: config.dpdk.mbufs.unwrap_or(needed.max(8192) as u32 - 1),
+        cache: MEMPOOL_CACHE,
+        // Ethernet header, VLAN tag and FCS beside the IP packet.
+        data_room: mtu.saturating_add(64).max(2048),
+        socket: None,
+    }
+}
+
+fn open_ports(config: &Config, eal: Eal, mempool: &Mempool, workers: usize) -> Result<Vec<Port>, AssembleError> {
+    let open = |(interface, device): (&config::types::Interface, EalDevice)| {
+        let (EalDevice::Allow(text) | EalDevice::Vdev(text)) = device;
+        let port_config = PortConfig {
+            rx_queues: workers as u16,
+            tx_queues: workers as u16,
+            rx_descriptors: DESCRIPTORS,
+            tx_descriptors: DESCRIPTORS,
+            mtu: Some(interface.mtu),
+            // Frames for VIPs carry the interface's own MAC address; neighbour discovery needs its groups.
+            promiscuous: true,
+            mempools: vec![mempool.clone()],
+        };
+        let name = interface.name.clone();
+        Port::open(&eal, &text, port_config).map_err(|source| AssembleError::Port { name, source })
+    };
+    config.interface.iter().zip(config.eal_devices()).map(open).collect()
+}
+
+/// Each worker's queues, by interface.
+type Queues = (Vec<dpdk::RxQueue>, Vec<dpdk::TxQueue>);
+
+fn start_ports(config: &Config, ports: &mut [Port]) -> Result<Vec<Queues>, AssembleError> {
+    let mut queues: Vec<Queues> = (0..config.workers()).map(|_| (Vec::new(), Vec::new())).collect();
+    for (port, interface) in ports.iter_mut().zip(&config.interface) {
+        let name = || interface.name.clone();
+        let (receive, transmit) = port.start().map_err(|source| AssembleError::Port { name: name(), source })?;
+        for (worker, (receive, transmit)) in queues.iter_mut().zip(receive.into_iter().zip(transmit)) {
+            worker.0.push(receive);
+            worker.1.push(transmit);
+        }
+    }
+    Ok(queues)
+}
+
+/// By RSS when every interface reports its key and table, by software otherwise.
+fn spread(ports: &[Port], workers: usize) -> Spread {
+    let owners = LportOwners::new(workers as u8);
+    if workers == 1 {
+        return Spread::Sticky(owners);
+    }
+    let by_rss = |port: &Port| port.rss().and_then(|rss| RssSpread::new(&rss.key, &rss.reta).ok());
+    match ports.iter().map(by_rss).collect() {
+        Some(ifaces) => Spread::Rss(ifaces),
+        None => Spread::Software(owners),
+    }
+}
+
+/// A ring from each worker to each other: by worker, where it puts (by worker), and what it takes from.
+type Rings = (Vec<Vec<Option<Producer>>>, Vec<Vec<Consumer>>);
+
+fn rings(eal: Eal, workers: usize) -> Result<Rings, AssembleError> {
+    let mut producers: Vec<Vec<Option<Producer>>> = Vec::new();
+    let mut consumers: Vec<Vec<Consumer>> = (0..workers).map(|_| Vec::new()).collect();
+    for from in 0..workers {
+        let mut ways = Vec::new();
+        for (to, inbox) in consumers.iter_mut().enumerate() {
+            if to == from {
+                ways.push(None);
+                continue;
+            }
+            let name = format!("carom-{from}-{to}");
+            let (producer, consumer) = Ring::create(&eal, &name, HANDOVER_RING, RingMode::Spsc)?;
+            ways.push(Some(producer));
+            inbox.push(consumer);
+        }
+        producers.push(ways);
+    }
+    Ok((producers, consumers))
+}
+
+fn iface_of_port(ports: &[Port]) -> Vec<IfaceId> {
+    let len = ports.iter().map(|port| usize::from(port.id()) + 1).max().unwrap_or(0);
+    let mut table = vec![IfaceId::default(); len];
+    for (i, port) in ports.iter().enumerate() {
+        table[usize::from(port.id())] = IfaceId(i as u8);
+    }
+    table
+}
+
+impl Secrets {
+    fn new(seed: Option<u64>) -> Result<Self, AssembleError> {
+        let mut state = match seed {
+            Some(seed) => seed,
+            None => getrandom::u64().map_err(AssembleError::Random)?,
+        };
+        let mut next = || match seed {
+            None => getrandom::u64().map_err(AssembleError::Random),
+            Some(_) => {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                Ok(state ^ state >> 32)
+            }
+        };
+        Ok(Secrets {
+            flow: (next()?, next()?),
+            nexthops: [next()?, next()?],
+            persistence: [next()?, next()?],
+            seed: next()?,
+        })
+    }
+}

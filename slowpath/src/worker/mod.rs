@@ -1,0 +1,162 @@
+//! A worker: one thread that polls its queue of every interface and runs each packet to completion.
+//!
+//! ```text
+//!  receive queue of each interface ─┐
+//!  rings from the other workers ────┴─▶ Forwarder ─▶ transmit queue of each interface
+//!                                                 └▶ rings to the other workers
+//! ```
+//!
+//! It shares no session with anybody. Control talks to it over two bounded rings that it looks at once per round.
+
+mod idle;
+mod outbox;
+mod query;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use dpdk::{Burst, Consumer, Mbuf};
+use fullnat::counters::Counters;
+use fullnat::forward::Forwarder;
+use fullnat::id::IfaceId;
+use fullnat::time::Time;
+
+pub use self::idle::{Idle, IdlePolicy};
+pub use self::outbox::Outbox;
+pub use self::query::Query;
+use crate::control::{Command, Event, WorkerEnds};
+
+/// Frames per receive call.
+pub const BURST: usize = fullnat::forward::BURST;
+
+/// Where a worker gets frames from: a receive queue.
+pub trait Receive {
+    /// Appends what has arrived, as far as there is room; returns how many.
+    fn receive(&mut self, burst: &mut Burst<BURST>) -> usize;
+}
+
+/// Where a worker puts frames: a transmit queue.
+pub trait Transmit {
+    /// Takes frames from the front; what it has no room for stays. Returns how many it took.
+    fn send(&mut self, burst: &mut Burst<BURST>) -> usize;
+}
+
+impl Receive for dpdk::RxQueue {
+    #[inline(always)]
+    fn receive(&mut self, burst: &mut Burst<BURST>) -> usize {
+        dpdk::RxQueue::receive(self, burst)
+    }
+}
+
+impl Transmit for dpdk::TxQueue {
+    #[inline(always)]
+    fn send(&mut self, burst: &mut Burst<BURST>) -> usize {
+        dpdk::TxQueue::send(self, burst)
+    }
+}
+
+/// One worker.
+pub struct Worker<R, T> {
+    /// The data plane.
+    pub forwarder: Forwarder<Mbuf>,
+    /// Receive queues, by interface.
+    pub receive: Vec<R>,
+    /// Ways out.
+    pub outbox: Outbox<T>,
+    /// Rings from the other workers. The frames in them know which interface they came by.
+    pub handed: Vec<Consumer>,
+    /// Interface by DPDK port number.
+    pub iface_of_port: Vec<IfaceId>,
+    /// The rings to control; none in benchmarks.
+    pub control: Option<WorkerEnds>,
+    /// The walk that control asked for.
+    pub query: Query,
+    /// Counters, also the forwarder's.
+    pub counters: Arc<Counters>,
+    /// What [`Time`] counts from, the same for all workers.
+    pub origin: Instant,
+}
+
+impl<R: Receive, T: Transmit> Worker<R, T> {
+    /// Polls until `stop`.
+    pub fn run(&mut self, stop: &AtomicBool, idle: IdlePolicy) {
+        let mut idle = Idle::new(idle);
+        while !stop.load(Ordering::Relaxed) {
+            let found = self.poll();
+            idle.after_poll(found);
+        }
+    }
+
+    /// One round over all queues and rings. True when there was a packet.
+    ///
+    /// Also true while it walks over its table for control: then it must not sleep.
+    #[inline]
+    pub fn poll(&mut self) -> bool {
+        let now = Time(self.origin.elapsed().as_millis() as u64);
+        let found = self.poll_queues(now) | self.poll_handed(now);
+        self.forwarder.tick(now, &mut self.outbox);
+        self.outbox.flush();
+        let polls = if found { &self.counters.busy_polls } else { &self.counters.idle_polls };
+        polls.add(1);
+        self.control.is_some() && self.serve_control(now, found) || found
+    }
+
+    #[inline(always)]
+    fn poll_queues(&mut self, now: Time) -> bool {
+        let mut found = false;
+        for (i, queue) in self.receive.iter_mut().enumerate() {
+            let mut burst = Burst::new();
+            if queue.receive(&mut burst) == 0 {
+                continue;
+            }
+            found = true;
+            self.counters.rx_packets.add(burst.len() as u64);
+            self.counters.rx_bytes.add(burst.iter().map(|m| m.len() as u64).sum());
+            self.forwarder.receive(now, IfaceId(i as u8), burst.drain(), &mut self.outbox);
+        }
+        found
+    }
+
+    /// Takes frames that landed at other workers and belong to sessions of this one.
+    #[inline(always)]
+    fn poll_handed(&mut self, now: Time) -> bool {
+        let mut found = false;
+        for ring in &mut self.handed {
+            let mut burst: Burst<BURST> = Burst::new();
+            if ring.dequeue_burst(&mut burst) == 0 {
+                continue;
+            }
+            found = true;
+            self.counters.taken_over.add(burst.len() as u64);
+            // Frames of one interface in a row go together, so that their order stays.
+            let mut frames = burst.drain().peekable();
+            while let Some(port) = frames.peek().map(Mbuf::port) {
+                let iface = self.iface_of_port.get(usize::from(port)).copied().unwrap_or_default();
+                let same = std::iter::from_fn(|| frames.next_if(|m| m.port() == port));
+                self.forwarder.receive(now, iface, same, &mut self.outbox);
+            }
+        }
+        found
+    }
+
+    /// Looks for a command, and goes on with the walk of the last one. True while that is not at its end.
+    fn serve_control(&mut self, now: Time, busy: bool) -> bool {
+        let Some(control) = &mut self.control else { return false };
+        if let Ok(command) = control.commands.pop() {
+            match command {
+                Command::Plan(plan) => {
+                    let generation = plan.generation;
+                    // Control holds the old plan until this answer, so that its memory is not freed here.
+                    drop(self.forwarder.set_plan(plan));
+                    self.query.answer(Event::PlanTaken(generation));
+                }
+                Command::Sessions { question, filter, cursor, limit } => {
+                    self.query.sessions(question, filter, cursor, limit);
+                }
+                Command::Ports { question } => self.query.ports(question),
+            }
+        }
+        self.query.step(now, busy, &mut self.forwarder, &mut control.events)
+    }
+}

@@ -1,0 +1,118 @@
+//! A worker's ways out: a transmit queue per interface and a ring per other worker, each behind a burst.
+
+use std::sync::Arc;
+
+use dpdk::{Burst, Mbuf, Mempool, Producer};
+use fullnat::counters::Counters;
+use fullnat::forward::Output;
+use fullnat::frame::Frame;
+use fullnat::id::{IfaceId, WorkerId};
+use fullnat::reason::DropReason;
+
+use super::{BURST, Transmit};
+
+/// The ways out of one worker.
+pub struct Outbox<T> {
+    interfaces: Vec<Way<T>>,
+    /// By worker; none to itself.
+    workers: Vec<Option<Way<Producer>>>,
+    mempool: Mempool,
+    counters: Arc<Counters>,
+}
+
+/// A queue or ring with the frames collected for it.
+struct Way<T> {
+    to: T,
+    burst: Burst<BURST>,
+}
+
+impl<T> Way<T> {
+    fn new(to: T) -> Self {
+        Way { to, burst: Burst::new() }
+    }
+}
+
+impl<T: Transmit> Outbox<T> {
+    /// An outbox over these queues, by interface, and rings, by worker. Packets of our own are taken from `mempool`.
+    pub fn new(queues: Vec<T>, rings: Vec<Option<Producer>>, mempool: Mempool, counters: Arc<Counters>) -> Self {
+        Outbox {
+            interfaces: queues.into_iter().map(Way::new).collect(),
+            workers: rings.into_iter().map(|ring| ring.map(Way::new)).collect(),
+            mempool,
+            counters,
+        }
+    }
+
+    /// The transmit queue of an interface.
+    pub fn queue_mut(&mut self, iface: usize) -> Option<&mut T> {
+        self.interfaces.get_mut(iface).map(|way| &mut way.to)
+    }
+
+    /// Sends all that is collected. What a full queue does not take is tried again in the next round; what a full ring
+    /// does not take is dropped, because its worker is behind already.
+    pub fn flush(&mut self) {
+        for way in &mut self.interfaces {
+            if !way.burst.is_empty() {
+                send(way, &self.counters);
+            }
+        }
+        for way in self.workers.iter_mut().flatten() {
+            if !way.burst.is_empty() {
+                hand_over(way, &self.counters);
+            }
+        }
+    }
+}
+
+impl<T: Transmit> Output<Mbuf> for Outbox<T> {
+    #[inline(always)]
+    fn transmit(&mut self, iface: IfaceId, frame: Mbuf) {
+        let Some(way) = self.interfaces.get_mut(usize::from(iface.0)) else {
+            return self.counters.count_drop(DropReason::TxFull);
+        };
+        if way.burst.is_full() {
+            send(way, &self.counters);
+        }
+        if way.burst.push(frame).is_err() {
+            self.counters.count_drop(DropReason::TxFull);
+        }
+    }
+
+    #[inline(always)]
+    fn hand_over(&mut self, to: WorkerId, _: IfaceId, frame: Mbuf) {
+        let Some(Some(way)) = self.workers.get_mut(usize::from(to.0)) else {
+            return self.counters.count_drop(DropReason::HandoverFull);
+        };
+        if way.burst.is_full() {
+            hand_over(way, &self.counters);
+        }
+        if way.burst.push(frame).is_err() {
+            self.counters.count_drop(DropReason::HandoverFull);
+        }
+    }
+
+    fn alloc(&mut self) -> Option<Mbuf> {
+        let frame = self.mempool.alloc();
+        if frame.is_none() {
+            self.counters.count_drop(DropReason::NoBuffer);
+        }
+        frame
+    }
+}
+
+fn send<T: Transmit>(way: &mut Way<T>, counters: &Counters) {
+    let bytes = |burst: &Burst<BURST>| burst.iter().map(|m| m.bytes().len() as u64).sum::<u64>();
+    let before = bytes(&way.burst);
+    let sent = way.to.send(&mut way.burst);
+    counters.tx_packets.add(sent as u64);
+    counters.tx_bytes.add(before - bytes(&way.burst));
+}
+
+fn hand_over(way: &mut Way<Producer>, counters: &Counters) {
+    let sent = way.to.enqueue_burst(&mut way.burst);
+    counters.handed_over.add(sent as u64);
+    for left in way.burst.drain() {
+        counters.count_drop(DropReason::HandoverFull);
+        drop(left);
+    }
+}

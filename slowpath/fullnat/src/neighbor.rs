@@ -19,8 +19,8 @@
 //!   entry cannot be retired, so the key it then compares cannot change. An index slot is only a hint where to look.
 //! - Retiring swaps a count of zero for a mark in one step; from then on nobody can count itself in. Then the housekeeper looks
 //!   whether somebody came and went since it last looked, and if so takes the mark back.
-//! - Two workers that make the same next hop at the same moment almost always meet at the same index slot and one gives
-//!   way. If a third freed another slot meanwhile, both entries stay. That is harmless: `learn` updates every entry of a
+//! - Two workers that make the same next hop at the same moment meet in the index and one gives way, unless the
+//!   housekeeper frees a slot just then: then both entries may stay. That is harmless: `learn` updates every entry of a
 //!   key, each is probed by itself, and the one not found first is taken back once its holders are gone.
 
 mod entry;
@@ -115,9 +115,9 @@ impl Neighbors {
     /// link cannot choose addresses that crowd one bucket.
     pub fn new(capacity: u16, hash_key: [u64; 2]) -> Self {
         let capacity = usize::from(capacity.clamp(1, u16::MAX - 1));
-        // At most half full, with two buckets of 16 to choose from: a bucket practically never overflows before the
-        // table is full.
-        let buckets = (2 * capacity).div_ceil(BUCKET).next_power_of_two().max(2);
+        // At most a quarter full, with a second bucket for what the first cannot take: no overflow before the table is
+        // full (a Poisson variable of mean 4 exceeds 16 once in a million, and here twice).
+        let buckets = (4 * capacity).div_ceil(BUCKET).next_power_of_two().max(2);
         let next = |id: usize| if id < capacity { id as u32 + 1 } else { 0 };
         Neighbors {
             entries: (0..=capacity).map(|id| Entry::new(next(id))).collect(),

@@ -1,4 +1,4 @@
-//! Finding, making and taking back entries: the index, a two-choice bucket hash, and the stack of free ids.
+//! Finding, making and taking back entries: the index, hash buckets of one cache line each, and the stack of free ids.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -72,33 +72,26 @@ impl Neighbors {
         let id = self.pop_free().ok_or(Full)?;
         let entry = self.entry(id);
         entry.begin(key, NEW | USED | WANTED);
-        let slot = ((hash >> 48) as u32) << 16 | u32::from(id.0);
-        loop {
-            let Some(empty) = self.empty_slot(hash) else {
-                return if self.discard(id) { Err(Full) } else { Ok(id) };
-            };
-            if empty.compare_exchange(0, slot, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        let ours = ((hash >> 48) as u32) << 16 | u32::from(id.0);
+        // Everybody takes the first empty slot and looks at the full ones before it. So of two workers with the same
+        // next hop the later sees the earlier's, unless a slot before that was freed meanwhile.
+        for slot in self.slots(hash) {
+            let Err(theirs) = slot.compare_exchange(0, ours, Ordering::AcqRel, Ordering::Acquire) else {
                 self.hurry(id);
                 return Ok(id);
-            }
-            // Somebody took the slot, perhaps for the same next hop. If so ours is not needed, unless a reader with an
-            // old slot in hand holds it already; then both stay (see the module's text).
-            if let Some(theirs) = self.find(key, hash) {
+            };
+            if let Some(theirs) = self.hold_if(theirs, key, hash) {
                 if self.discard(id) {
                     return Ok(theirs);
                 }
+                // A reader with an old slot in hand holds ours already: both stay (see the module's text).
                 self.release(theirs);
             }
         }
-    }
-
-    /// An empty slot in the emptier of the key's buckets.
-    pub(super) fn empty_slot(&self, hash: u64) -> Option<&AtomicU32> {
-        let is_empty = |slot: &&AtomicU32| slot.load(Ordering::Relaxed) == 0;
-        let room = |b: &Bucket| b.0.iter().filter(is_empty).count();
-        let [first, second] = self.buckets(hash);
-        let emptier = if room(second) > room(first) { second } else { first };
-        emptier.0.iter().find(is_empty)
+        if !self.discard(id) {
+            self.release(id);
+        }
+        Err(Full)
     }
 
     /// Takes back an entry that only its maker holds and that is in no slot.

@@ -45,19 +45,17 @@ fn a_held_id_never_changes_its_meaning() {
     const CAPACITY: u16 = 48;
     let t = table(CAPACITY);
     let mut keeper = Housekeeper::new(Arc::clone(&t)).unwrap();
-    let running = AtomicU32::new(4);
+    let enough = AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _stop = Stop(&enough);
         for worker in 0..4 {
-            let (t, running) = (&t, &running);
-            scope.spawn(move || {
-                churn(t, worker);
-                running.fetch_sub(1, Ordering::Release);
-            });
+            let (t, enough) = (&t, &enough);
+            scope.spawn(move || churn(t, worker, enough));
         }
         let mut out = Probes::new();
         let mut now = Time(0);
         let mut evicted = 0;
-        while running.load(Ordering::Acquire) > 0 {
+        while evicted < 2_000 {
             // Time flies, so that entries are taken back all the time.
             now = now.after(MIN_UNUSED_MS);
             let before = t.room();
@@ -70,7 +68,6 @@ fn a_held_id_never_changes_its_meaning() {
                 assert!(n.mac.is_none_or(|mac| mac == mac_for(n.addr)), "{n:?}");
             }
         }
-        assert!(evicted > 1000, "only {evicted} taken back: the test tested nothing");
     });
     assert!(t.iter().all(|n| n.holders == 0));
     let mut out = Probes::new();
@@ -84,11 +81,20 @@ fn a_held_id_never_changes_its_meaning() {
     assert_eq!(all.len(), usize::from(CAPACITY), "every id is free once");
 }
 
+/// Ends the workers when the test's own thread is done, or fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// One worker's life: at most eight next hops held at a time, of a hundred.
-fn churn(t: &Neighbors, worker: u64) {
+fn churn(t: &Neighbors, worker: u64, enough: &AtomicBool) {
     let mut rng = Rng::new(worker);
     let mut held: Vec<(NexthopId, IpAddr)> = Vec::new();
-    for _ in 0..60_000 {
+    while !enough.load(Ordering::Relaxed) {
         if held.len() == 8 || !held.is_empty() && rng.chance(1, 2) {
             let (id, addr) = held.swap_remove(rng.below(held.len()));
             assert_eq!(t.get(id).unwrap().addr, addr);

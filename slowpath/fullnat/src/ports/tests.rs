@@ -124,6 +124,19 @@ fn statistics_tell_what_each_port_does() {
 }
 
 #[test]
+fn every_refusal_is_counted() {
+    let mut spaces = PortSpaces::new(QUARANTINE, 3);
+    let pool = pool(&LIPS, 1000..=1000);
+    for n in 0..10 {
+        assert_eq!(spaces.allocate(&pool, REMOTE, Time(0), any).is_ok(), n < 2);
+    }
+    assert_eq!(spaces.exhausted().collect::<Vec<_>>(), [(0, REMOTE, 8)]);
+    for slot in 0..2 {
+        assert_eq!(spaces.stats(slot, Time(0)).unwrap().exhausted, 8);
+    }
+}
+
+#[test]
 fn spaces_of_servers_that_are_gone_are_forgotten_but_not_too_early() {
     let mut spaces = PortSpaces::new(QUARANTINE, 3);
     let pool = pool(&LIPS[..1], 1000..=1099);

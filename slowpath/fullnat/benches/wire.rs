@@ -10,6 +10,7 @@ use fullnat::addr::Addr;
 use fullnat::flow::{FlowKey, Rewrite};
 use fullnat::frame::{Frame, HeapFrame};
 use fullnat::id::{CPort, NexthopId, Proto};
+use fullnat::rss::RssSpread;
 use fullnat::wire::testing::{self, Build};
 use fullnat::wire::toa::NoRoom;
 use fullnat::wire::{Flow, Packet, parse, rewrite, tcp, toa};
@@ -62,6 +63,23 @@ fn family<A: Addr>(name: &str, keys: [FlowKey<A>; 2], client: A, pick: fn(Packet
             }
         });
     }
+
+    let frames = ring(FlowKey { proto: Proto::Tcp, ..key }, &TIMESTAMPS);
+    measure(&format!("{name} the loop itself"), || {
+        for _ in 0..ROUNDS {
+            for frame in &frames {
+                black_box(black_box(frame.bytes()).len());
+            }
+        }
+    });
+    let spread = RssSpread::new(&[0x6d; 40], &[0, 1, 2, 3]).expect("key and table are long enough");
+    measure(&format!("{name} rss queue"), || {
+        for _ in 0..ROUNDS {
+            for n in 0..RING {
+                black_box(spread.queue(black_box(&FlowKey { dport: n as u16, ..key })));
+            }
+        }
+    });
 
     let mut frames = ring(FlowKey { proto: Proto::Tcp, ..key }, &TIMESTAMPS);
     let flows: Vec<_> = frames.iter().map(|frame| view(frame.bytes(), pick)).collect();

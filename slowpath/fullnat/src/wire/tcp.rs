@@ -130,18 +130,6 @@ impl Segment {
     }
 }
 
-impl From<Segment> for crate::tcp::Segment {
-    #[inline(always)]
-    fn from(segment: Segment) -> Self {
-        crate::tcp::Segment {
-            seq: segment.seq,
-            ack: segment.ack,
-            flags: segment.flags.0,
-            payload_len: u32::from(segment.payload_len),
-        }
-    }
-}
-
 /// Reads a segment. For a UDP flow, or with another frame, the result means nothing.
 #[inline]
 pub fn segment<A: Addr>(frame: &[u8], flow: &Flow<A>) -> Segment {

@@ -1,6 +1,16 @@
 //! The end-to-end suite; see the library's documentation.
 
+mod address;
+mod bytes;
+mod files;
+mod http;
+mod icmp;
+mod lifecycle;
 mod network;
+mod refused;
+mod reload;
+mod transfer;
+mod udp;
 
 use std::io::Write;
 
@@ -8,11 +18,12 @@ use bmv2_tests::netns;
 
 /// True, after one visible line, when this machine cannot run the suite.
 fn skipped() -> bool {
-    let Some(reason) = netns::unavailable() else {
-        return false;
-    };
+    netns::unavailable().inspect(|reason| skip(reason)).is_some()
+}
+
+/// Says that the running test is skipped.
+fn skip(reason: &str) {
     // Straight to the descriptor: what goes through `eprintln!` is hidden while a test passes.
     let name = std::thread::current().name().unwrap_or("a test").to_owned();
     let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: {reason}");
-    true
 }

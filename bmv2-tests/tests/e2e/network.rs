@@ -7,6 +7,7 @@ use bmv2_tests::capture::Capture;
 use bmv2_tests::http::{self, HttpServer};
 use bmv2_tests::netns::Netns;
 use bmv2_tests::packet::flag;
+use bmv2_tests::raw::RawHost;
 use bmv2_tests::topology::{
     Arms, BALANCER_BACK, BALANCER_FRONT, CLIENT, Dual, ROUTER_BACK, SERVERS, Topology, add_address,
 };
@@ -77,6 +78,27 @@ fn carries_traffic_by_itself() {
     let all = capture.packets(|_| true);
     assert!(all.iter().all(|p| p.ip_checksum_ok() && p.l4_checksum_ok()), "offloads leave wrong checksums");
     assert!(all.iter().all(|p| p.ip_len() <= 1500), "offloads leave oversized packets");
+}
+
+/// The host that writes its own packets can talk to a kernel, answers its neighbour requests, and sees real checksums.
+#[test]
+fn raw_host_speaks_tcp() {
+    if crate::skipped() {
+        return;
+    }
+    let topology = Topology::new(Arms::Two).unwrap();
+    route_plainly(&topology);
+    let _server = HttpServer::start(&topology.servers[0], "rs1", 80).unwrap();
+    let host = RawHost::start(&topology.client).unwrap();
+    for server in SERVERS[0].both() {
+        let mut connection = host.connect(4000, (server, 80), &[2, 4, 0x02, 0x18], &[]).unwrap();
+        assert_eq!(connection.syn_ack.ttl(), 62, "two hops away");
+        connection.send_data(&[], b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        let answer = connection.receive_data().unwrap();
+        assert!(answer.ip_checksum_ok() && answer.l4_checksum_ok(), "{answer:?}");
+        let text = String::from_utf8_lossy(answer.tcp().unwrap().payload()).into_owned();
+        assert!(text.ends_with(&format!("rs1 {}\n", SocketAddr::new(connection.ends.src.0, 4000))), "{text}");
+    }
 }
 
 /// The narrow path of the path MTU tests, without a balancer: the kernels discover it by themselves.

@@ -1,0 +1,107 @@
+//! What cannot be served is refused at once, or dropped and counted; never a stall.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use bmv2_tests::balancer::wait;
+use bmv2_tests::lab::{ECHO, HTTP, Lab, all_services};
+use bmv2_tests::topology::{Arms, Load};
+use bmv2_tests::udp;
+
+/// A refusal that takes longer is a stall.
+const PROMPT: Duration = Duration::from_millis(500);
+
+fn count(lab: &Lab, reason: &str) -> u64 {
+    lab.balancer.drops().unwrap().get(reason).copied().unwrap_or(0)
+}
+
+#[test]
+fn without_a_server_the_client_is_told_at_once() {
+    if crate::skipped() {
+        return;
+    }
+    let lab = Lab::start(Arms::Two, Load::Light, |config, vip| {
+        let mut config = all_services(config, vip);
+        config.services.iter_mut().for_each(|service| *service = service.clone().weights(&[0, 0]));
+        config
+    })
+    .unwrap();
+    for service in lab.service(HTTP) {
+        let start = Instant::now();
+        let outcome = lab.on_client(|| TcpStream::connect_timeout(&service, Duration::from_secs(5)));
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "{service}");
+        assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
+    }
+    for service in lab.service(ECHO) {
+        let outcome = lab.on_client(|| udp::ask(service, b"anybody?"));
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "{service}");
+    }
+    assert_eq!(count(&lab, "no_server"), 4);
+    assert_eq!(lab.balancer.total("rst_sent").unwrap(), 2);
+    assert_eq!(lab.balancer.sessions(&[]).unwrap(), Vec::<serde_json::Value>::new());
+}
+
+/// A port of a VIP without a service: dropped and counted.
+#[test]
+fn an_unknown_port_is_counted() {
+    if crate::skipped() {
+        return;
+    }
+    let lab = Lab::plain().unwrap();
+    for (i, ip) in lab.topology.vip().both().into_iter().enumerate() {
+        let before = count(&lab, "no_service");
+        let to = SocketAddr::new(ip, 9999);
+        lab.on_client(|| udp::connected(to, PROMPT).unwrap().send(b"hello").unwrap());
+        assert!(wait(Duration::from_secs(5), || count(&lab, "no_service") == before + 1), "UDP, family {i}");
+        let outcome = lab.on_client(|| TcpStream::connect_timeout(&to, PROMPT));
+        assert!(outcome.is_err());
+        assert!(count(&lab, "no_service") >= before + 2, "TCP, family {i}");
+    }
+}
+
+/// The real server's own refusal reaches the client.
+#[test]
+fn a_closed_port_of_the_real_server_refuses() {
+    if crate::skipped() {
+        return;
+    }
+    let lab = Lab::start(Arms::Two, Load::Light, |config, vip| {
+        let mut config = all_services(config, vip);
+        config
+            .services
+            .iter_mut()
+            .flat_map(|service| &mut service.servers)
+            .for_each(|server| server.address.set_port(81));
+        config
+    })
+    .unwrap();
+    for service in lab.service(HTTP) {
+        let start = Instant::now();
+        let outcome = lab.on_client(|| TcpStream::connect_timeout(&service, Duration::from_secs(5)));
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "{service}");
+        assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
+    }
+}
+
+/// A real server that is not there at all: the session waits, and the others are served.
+#[test]
+fn an_absent_server_does_not_disturb_the_other() {
+    if crate::skipped() {
+        return;
+    }
+    let lab = Lab::plain().unwrap();
+    // Taken off the net: the router answers for it with "host unreachable" after a while, or not at all.
+    lab.topology.servers[0].ip("link set eth0 down").unwrap();
+    for service in lab.service(HTTP) {
+        let answered = lab.on_client(|| {
+            (0..20)
+                .filter(|_| match TcpStream::connect_timeout(&service, Duration::from_millis(200)) {
+                    Ok(stream) => stream.set_nodelay(true).is_ok(),
+                    Err(_) => false,
+                })
+                .count()
+        });
+        assert_eq!(answered, 10, "{service}: every second connection goes to the server that is there");
+    }
+}

@@ -41,6 +41,9 @@ impl serde::de::Error for DecodeError {
     }
 
     fn invalid_type(unexpected: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        if unexpected == Unexpected::Map && expected.to_string() == "a sequence" {
+            return Self::custom("is one table, but there can be several; write its header with double brackets [[ ]]");
+        }
         Self::custom(format!("is {}, but must be {}", found(unexpected), wanted(expected)))
     }
 
@@ -62,7 +65,7 @@ impl serde::de::Error for DecodeError {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::custom(format!("lacks the key \"{field}\""))
+        Self::custom(format!("needs the key \"{field}\"; add it"))
     }
 }
 

@@ -7,8 +7,9 @@
 //! - [`Compiler`] lives as long as the daemon. [`Compiler::compile`] makes the plan of the next generation; services and
 //!   servers keep their ids and shared counters.
 //! - [`Config::check_reload`] refuses what cannot change without a restart. A reload is: `load`, `check_reload`, `compile`.
-//! - [`check_command`] is `carom check`; [`schema`] describes the file.
+//! - [`check_command`] is `carom check`; [`schema`] and [`reference_markdown`] describe the file.
 
+mod bounds;
 pub mod compile;
 mod decode;
 pub mod device;
@@ -34,7 +35,7 @@ use toml::de::DeTable;
 pub use compile::{CompileError, Compiler};
 pub use device::{Device, EalDevice};
 pub use problem::{Problem, Refused};
-pub use reference::schema;
+pub use reference::{reference_markdown, schema};
 
 use decode::DecodeError;
 use path::{KeyPath, Places};
@@ -122,7 +123,9 @@ impl Source {
 
 /// Reads and checks a config file.
 pub fn load(path: &Path) -> Result<Config, Refused> {
-    parse(&read(path).map_err(|message| refused(path, None, message))?, path)
+    let unreadable = |message| Problem { at: None, key: String::new(), message };
+    let text = read(path).map_err(|message| Refused { file: path.to_owned(), problems: vec![unreadable(message)] })?;
+    parse(&text, path)
 }
 
 /// The text of a config file, or why there is none.
@@ -172,11 +175,12 @@ fn syntax(text: &str, path: &Path, error: &toml::de::Error) -> Refused {
     let offset = error.span().map_or(0, |span| span.start.min(text.len()));
     let at = Places::of_text(text).line(text, offset);
     let message = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
-    refused(path, Some(at), format!("not TOML: {message}"))
-}
-
-fn refused(path: &Path, at: Option<(usize, usize)>, message: String) -> Refused {
-    Refused { file: path.to_owned(), problems: vec![Problem { at, key: String::new(), message }] }
+    // There is no tree to name the key by, but most lines begin with it.
+    let key = text.lines().nth(at.0 - 1).and_then(|line| line.split_once('=')).map_or("", |(key, _)| key.trim());
+    let bare = key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    let key = if bare { key.to_owned() } else { String::new() };
+    let problem = Problem { at: Some(at), key, message: format!("not TOML: {message}") };
+    Refused { file: path.to_owned(), problems: vec![problem] }
 }
 
 /// `carom check`: prints one line per problem to standard error and returns exit code 2, or says that all is well.

@@ -44,11 +44,14 @@ impl Problem {
         }
         write!(f, " {kind}")?;
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            one_line(f, &self.key)?;
+            f.write_str(": ")?;
         }
-        // A value may hold anything; the line stays one line.
-        self.message
-            .chars()
-            .try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_debug()) } else { f.write_char(c) })
+        one_line(f, &self.message)
     }
+}
+
+/// Keys and values may hold anything; the line stays one line, and the terminal's state its own.
+fn one_line(f: &mut impl fmt::Write, text: &str) -> fmt::Result {
+    text.chars().try_for_each(|c| if c.is_control() { write!(f, "{}", c.escape_debug()) } else { f.write_char(c) })
 }

@@ -24,7 +24,9 @@ impl Config {
         let interfaces = KeyPath::key("interface");
         let (old, new) = (&self.interface, &next.interface);
         if old.len() != new.len() {
-            changed.push((interfaces, format!("{} interfaces became {}", old.len(), new.len())));
+            // The list itself has no line; its last item is nearest to the change.
+            let last = interfaces.item(new.len().saturating_sub(1));
+            changed.push((last, format!("the number of interfaces went from {} to {}", old.len(), new.len())));
         } else {
             for (i, (old, new)) in old.iter().zip(new).enumerate() {
                 let pair = [&old, &new]

@@ -8,6 +8,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer, StrDeserial
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::bounds;
 use super::value::{Duration, Endpoint};
 
 /// A real server of a service.
@@ -28,7 +29,7 @@ pub struct Server {
 struct ServerTable {
     /// Its address and port.
     address: Endpoint,
-    /// Its share of new sessions, 0 to 65535; 0 drains it: connections go on, none begins.
+    /// Its share of new sessions. 0 drains it: connections go on, none begins.
     #[serde(default = "one")]
     weight: u16,
     /// Most sessions at a time, over all workers; 0 means no limit.
@@ -61,9 +62,11 @@ struct PersistenceTable {
     timeout: Duration,
     /// Clients that share so many leading bits of their IPv4 address go to one server.
     #[serde(default = "host4")]
+    #[schemars(range(min = *bounds::PREFIX4.start(), max = *bounds::PREFIX4.end()))]
     prefix4: u8,
     /// Clients that share so many leading bits of their IPv6 address go to one server.
     #[serde(default = "host6")]
+    #[schemars(range(min = *bounds::PREFIX6.start(), max = *bounds::PREFIX6.end()))]
     prefix6: u8,
 }
 

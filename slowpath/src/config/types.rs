@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::bounds;
 use super::device::Device;
 use super::short::{OneOrMany, Persistence, Server};
 use super::timeouts::{Overrides, Timeouts};
@@ -65,6 +66,7 @@ pub struct Interface {
     pub gateway: OneOrMany<Address>,
     /// The largest IP packet in bytes. A change needs a restart.
     #[serde(default = "default_mtu")]
+    #[schemars(range(min = *bounds::MTU.start(), max = *bounds::MTU.end()))]
     pub mtu: u16,
     /// Neighbours whose MAC address is given here instead of being asked for.
     #[serde(default)]
@@ -93,7 +95,7 @@ pub struct Route {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Pool {
-    /// A name of your choice, for [`Service::pool`].
+    /// A name of your choice, for the `pool` of services.
     pub name: String,
     /// The local addresses: addresses, ranges `first-last`, prefixes. They must be routed to the balancer, and are used
     /// by nobody else.
@@ -124,8 +126,10 @@ pub struct Service {
     /// For the schedulers `sh` and `mh`: what of the client is hashed. Default `source`.
     #[serde(default)]
     pub hash: Option<HashBy>,
-    /// For the scheduler `mh`: size of its lookup table, a prime; larger spreads more evenly. Default 65537.
+    /// For the scheduler `mh`: size of its lookup table, a prime; larger spreads more evenly. Default 65537, good for some
+    /// 600 servers.
     #[serde(default)]
+    #[schemars(range(min = *bounds::TABLE_SIZE.start(), max = *bounds::TABLE_SIZE.end()))]
     pub table_size: Option<u32>,
     /// The pool of local addresses. May be left out when exactly one pool has addresses of the service's family.
     #[serde(default)]
@@ -188,8 +192,10 @@ pub enum HashBy {
 #[serde(deny_unknown_fields, default)]
 pub struct Workers {
     /// How many. Default: as many as `cpus`, or 1.
+    #[schemars(range(min = *bounds::WORKERS.start(), max = *bounds::WORKERS.end()))]
     pub count: Option<u16>,
     /// The CPUs they run on, one worker each. Without it the kernel decides.
+    #[schemars(inner(range(min = *bounds::CPU.start(), max = *bounds::CPU.end())))]
     pub cpus: Vec<u16>,
     /// What a worker does when there is nothing to do.
     pub idle: Idle,
@@ -233,8 +239,10 @@ pub struct Dpdk {
     /// Where packet buffers lie.
     pub memory: Memory,
     /// Memory for DPDK in MiB, where it is ordinary memory; huge pages are taken as they are needed.
+    #[schemars(range(min = *bounds::MEMORY_MB.start(), max = *bounds::MEMORY_MB.end()))]
     pub memory_mb: u32,
     /// Packet buffers over all interfaces. Default: enough for all queues and caches.
+    #[schemars(range(min = *bounds::MBUFS.start(), max = *bounds::MBUFS.end()))]
     pub mbufs: Option<u32>,
     /// Tells several DPDK processes on one machine apart. Default: one of its own for each process.
     pub file_prefix: Option<String>,
@@ -266,18 +274,25 @@ pub enum Memory {
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// IPv4 sessions, over all workers; each worker takes an equal share.
+    #[schemars(range(min = *bounds::SESSIONS.start(), max = *bounds::SESSIONS.end()))]
     pub sessions: u32,
     /// IPv6 sessions, over all workers; each worker takes an equal share.
+    #[schemars(range(min = *bounds::SESSIONS.start(), max = *bounds::SESSIONS.end()))]
     pub sessions6: u32,
     /// Next hops: gateways, and hosts that are reached directly.
+    #[schemars(range(min = *bounds::NEXTHOPS.start(), max = *bounds::NEXTHOPS.end()))]
     pub nexthops: u16,
     /// Packets that wait for one next hop's MAC address, on each worker.
+    #[schemars(range(min = *bounds::PENDING.start(), max = *bounds::PENDING.end()))]
     pub pending_packets: u16,
-    /// Clients or client networks kept by persistence, on each worker.
+    /// Clients or client networks kept by persistence, over all services.
+    #[schemars(range(min = *bounds::PERSISTENCE.start(), max = *bounds::PERSISTENCE.end()))]
     pub persistence: u32,
-    /// ICMP errors the balancer itself sends in a second, on each worker.
+    /// ICMP errors the balancer itself sends in a second, over all workers.
+    #[schemars(range(min = *bounds::RATE.start(), max = *bounds::RATE.end()))]
     pub icmp_rate: u32,
-    /// TCP resets the balancer itself sends in a second, on each worker.
+    /// TCP resets the balancer itself sends in a second, over all workers.
+    #[schemars(range(min = *bounds::RATE.start(), max = *bounds::RATE.end()))]
     pub reset_rate: u32,
 }
 

@@ -28,9 +28,9 @@ pub(super) fn validate(file: &File, source: &Source) -> (Resolved, Vec<Problem>,
     let mut owners = Owners::default();
     let routes = network::check(file, &mut owners, &mut report);
     service::check_pools(file, &mut owners, &mut report);
-    let pools = service::check(file, &routes, &mut owners, &mut report);
+    let pools = service::check(file, routes.as_ref(), &mut owners, &mut report);
     settings::check(file, &mut report);
-    (Resolved { pools, routes }, report.errors, report.warnings)
+    (Resolved { pools, routes: routes.unwrap_or_default() }, report.errors, report.warnings)
 }
 
 /// Collects problems.
@@ -120,8 +120,8 @@ fn not_a_host(address: IpAddr) -> Option<&'static str> {
         IpAddr::V4(a) if a.is_broadcast() => Some("the broadcast address"),
         IpAddr::V4(a) if a.octets()[0] == 0 => Some("an address of \"this network\" (0.0.0.0/8)"),
         IpAddr::V4(a) if a.octets()[0] >= 240 => Some("a reserved address (240.0.0.0/4)"),
-        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => Some("an IPv4 address in IPv6 form; write it as IPv4"),
-        IpAddr::V6(a) if a.is_unicast_link_local() => Some("a link-local address, which is not routed"),
+        IpAddr::V6(a) if a.to_ipv4_mapped().is_some() => Some("an IPv4 address in IPv6 form"),
+        IpAddr::V6(a) if a.is_unicast_link_local() => Some("a link-local address"),
         _ => None,
     };
     special.or(match () {
@@ -136,7 +136,7 @@ fn not_a_host(address: IpAddr) -> Option<&'static str> {
 fn host(address: IpAddr, path: &KeyPath, report: &mut Report<'_>) -> bool {
     match not_a_host(address) {
         Some(why) => {
-            report.error(path, format!("{address} is {why}"));
+            report.error(path, format!("{address} is {why}; write an address of one host that others can reach"));
             false
         }
         None => true,

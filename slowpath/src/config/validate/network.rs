@@ -7,6 +7,7 @@ use fullnat::id::IfaceId;
 use fullnat::route::{Routes, RoutesBuilder};
 
 use super::{Owners, Report, Role, family, host};
+use crate::config::bounds;
 use crate::config::decode::nearest;
 use crate::config::path::KeyPath;
 use crate::config::types::{File, Interface, Route};
@@ -14,12 +15,6 @@ use crate::config::value::Cidr;
 
 /// Debian's DPDK has room for 32 ports (`RTE_MAX_ETHPORTS`).
 const MAX_INTERFACES: usize = 32;
-
-/// The smallest MTU of IPv4 that every host must take (RFC 791) and of IPv6 (RFC 8200 section 5).
-const MIN_MTU: (u16, u16) = (576, 1280);
-
-/// The largest MTU of common jumbo frames.
-const MAX_MTU: u16 = 9600;
 
 /// The routes found right so far, and where each stands.
 #[derive(Default)]
@@ -31,15 +26,15 @@ struct Found {
     connected: Vec<(Cidr, usize, KeyPath)>,
 }
 
-/// Checks interfaces and routes; gives the routes that are right.
-pub(super) fn check(file: &File, owners: &mut Owners, report: &mut Report<'_>) -> Routes {
-    let root = KeyPath::root();
+/// Checks interfaces and routes; gives the routes when all is right.
+pub(super) fn check(file: &File, owners: &mut Owners, report: &mut Report<'_>) -> Option<Routes> {
+    let (root, errors_before) = (KeyPath::root(), report.errors.len());
     if file.interface.is_empty() {
-        report.error(&root, "no interface; add [[interface]] with name, device and addresses");
+        report.error(&KeyPath::key("interface"), "there is none; add [[interface]] with name, device and addresses");
     }
     if file.interface.len() > MAX_INTERFACES {
         report.error(&KeyPath::key("interface"), format!("more than {MAX_INTERFACES} interfaces, the most DPDK takes"));
-        return Routes::default();
+        return None;
     }
     let mut names = HashMap::new();
     let mut devices: HashMap<String, KeyPath> = HashMap::new();
@@ -59,10 +54,11 @@ pub(super) fn check(file: &File, owners: &mut Owners, report: &mut Report<'_>) -
     for (index, route) in file.route.iter().enumerate() {
         check_route(file, route, &KeyPath::key("route").item(index), &mut found, owners, report);
     }
-    found.builder.build().unwrap_or_else(|error| {
-        report.error(&root, error.to_string());
-        Routes::default()
-    })
+    if report.errors.len() > errors_before {
+        return None;
+    }
+    // What the builder refuses was refused above, with its line.
+    found.builder.build().map_err(|error| report.error(&root, error.to_string())).ok()
 }
 
 fn check_device(interface: &Interface, path: &KeyPath, seen: &mut HashMap<String, KeyPath>, report: &mut Report<'_>) {
@@ -77,10 +73,11 @@ fn check_device(interface: &Interface, path: &KeyPath, seen: &mut HashMap<String
 
 fn check_mtu(interface: &Interface, path: &KeyPath, report: &mut Report<'_>) {
     let v6 = interface.addresses.iter().any(|a| a.address.is_ipv6());
-    let min = if v6 { MIN_MTU.1 } else { MIN_MTU.0 };
-    if interface.mtu < min || interface.mtu > MAX_MTU {
+    let range = if v6 { bounds::MIN_MTU6..=*bounds::MTU.end() } else { bounds::MTU };
+    if !range.contains(&interface.mtu.into()) {
         let why = if v6 { " on an interface with IPv6" } else { "" };
-        report.error(path, format!("{} is out of range: {min} to {MAX_MTU}{why}", interface.mtu));
+        let message = format!("{} is out of range: {} to {}{why}", interface.mtu, range.start(), range.end());
+        report.error(path, message);
     }
 }
 

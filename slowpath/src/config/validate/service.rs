@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use fullnat::route::Routes;
 
 use super::{Owners, Report, Role, family, host};
+use crate::config::bounds;
 use crate::config::compile::DEFAULT_TABLE_SIZE;
 use crate::config::decode::nearest;
 use crate::config::path::KeyPath;
@@ -17,9 +18,6 @@ const MAX_IDS: usize = 1 << 16;
 
 /// Local addresses over all pools. Each is announced and has port lists, so a slip like `/64` must not pass.
 const MAX_LOCAL: u128 = 1 << 16;
-
-/// The largest Maglev table; four times the one the paper calls large.
-const MAX_TABLE_SIZE: u32 = 1 << 21;
 
 /// Checks the pools of local addresses.
 pub(super) fn check_pools(file: &File, owners: &mut Owners, report: &mut Report<'_>) {
@@ -59,7 +57,7 @@ pub(super) fn check_pools(file: &File, owners: &mut Owners, report: &mut Report<
 }
 
 /// Checks services and servers; gives the index of each service's pool.
-pub(super) fn check(file: &File, routes: &Routes, owners: &mut Owners, report: &mut Report<'_>) -> Vec<usize> {
+pub(super) fn check(file: &File, routes: Option<&Routes>, owners: &mut Owners, report: &mut Report<'_>) -> Vec<usize> {
     let key = KeyPath::key("service");
     if file.service.len() > MAX_IDS {
         report.error(&key, format!("{} services; {MAX_IDS} are the most", file.service.len()));
@@ -153,8 +151,8 @@ fn check_choice(service: &Service, path: &KeyPath, report: &mut Report<'_>) {
 }
 
 fn check_table(size: u32, servers: usize, path: &KeyPath, report: &mut Report<'_>) {
-    if size > MAX_TABLE_SIZE {
-        report.error(path, format!("{size} is too large: {MAX_TABLE_SIZE} is the most"));
+    if size > *bounds::TABLE_SIZE.end() {
+        report.error(path, format!("{size} is too large: {} is the most", bounds::TABLE_SIZE.end()));
     } else if !is_prime(size) {
         let near = (2..=size).rev().find(|&n| is_prime(n)).into_iter().chain((size..).find(|&n| is_prime(n)));
         let near: Vec<String> = near.map(|prime| prime.to_string()).collect();
@@ -187,16 +185,16 @@ fn check_persistence(rule: &Persistence, path: &KeyPath, report: &mut Report<'_>
     if rule.timeout.is_zero() {
         report.error(&path.join("timeout"), "0 keeps nobody; remove persistence, or write for example \"5m\"");
     }
-    for (key, len, max) in [("prefix4", rule.prefix4, 32), ("prefix6", rule.prefix6, 128)] {
-        if len > max {
-            report.error(&path.join(key), format!("{len} is longer than an address: 0 to {max}"));
+    for (key, len, range) in [("prefix4", rule.prefix4, bounds::PREFIX4), ("prefix6", rule.prefix6, bounds::PREFIX6)] {
+        if !range.contains(&len.into()) {
+            report.error(&path.join(key), format!("{len} is longer than an address: 0 to {}", range.end()));
         } else if len == 0 {
             report.warn(&path.join(key), "0 makes all clients one network, so all go to one server");
         }
     }
 }
 
-fn check_servers(service: &Service, path: &KeyPath, routes: &Routes, owners: &Owners, report: &mut Report<'_>) {
+fn check_servers(service: &Service, path: &KeyPath, routes: Option<&Routes>, owners: &Owners, report: &mut Report<'_>) {
     let mut seen: HashMap<SocketAddr, KeyPath> = HashMap::new();
     let path = path.join("servers");
     if service.servers.is_empty() {
@@ -217,10 +215,11 @@ fn check_servers(service: &Service, path: &KeyPath, routes: &Routes, owners: &Ow
             report.error(&at, format!("{rip} is {}, but the service listens at {}", family(rip), family(vip)));
             continue;
         }
-        let reachable = match rip {
+        // When the routes are wrong that is said already.
+        let reachable = routes.is_none_or(|routes| match rip {
             IpAddr::V4(rip) => routes.lookup(rip).is_some(),
             IpAddr::V6(rip) => routes.lookup(rip).is_some(),
-        };
+        });
         if !reachable {
             report.error(&at, format!("{rip} cannot be reached: no interface, route or gateway leads there"));
             continue;

@@ -1,20 +1,13 @@
 //! Workers, DPDK, limits, timeouts, sockets.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
+use std::ops::RangeInclusive;
 
 use super::Report;
+use crate::config::bounds;
 use crate::config::path::KeyPath;
 use crate::config::types::{Admin, Dpdk, File, Limits, Protocol, Workers};
 use crate::config::value::Duration;
-
-/// Workers are numbered in a byte, and Debian's DPDK has room for 128 threads (`RTE_MAX_LCORE`), one of them control's.
-const MAX_WORKERS: usize = 127;
-
-/// The kernel's affinity masks as glibc sizes them (`CPU_SETSIZE`).
-const MAX_CPU: u16 = 1023;
-
-/// Sessions are named by 32-bit numbers whose two upper bits are spoken for.
-const MAX_SESSIONS: u32 = 1 << 30;
 
 /// Sessions keep 32 bits of a time in milliseconds, which tell apart what is less than 24 days away.
 const MAX_TIMEOUT: Duration = Duration::from_secs(20 * 24 * 3600);
@@ -62,26 +55,36 @@ pub(super) fn check(file: &File, report: &mut Report<'_>) {
     }
 }
 
+/// Checks a number against its range; true when it is inside.
+fn within(path: &KeyPath, value: u32, range: &RangeInclusive<u32>, report: &mut Report<'_>) -> bool {
+    if !range.contains(&value) {
+        report.error(path, format!("{value} is out of range: {} to {}", range.start(), range.end()));
+        return false;
+    }
+    true
+}
+
 fn check_workers(workers: &Workers, report: &mut Report<'_>) {
     let path = KeyPath::key("workers");
-    if let Some(count) = workers.count {
-        let at = path.join("count");
-        if count == 0 || usize::from(count) > MAX_WORKERS {
-            report.error(&at, format!("{count} is out of range: 1 to {MAX_WORKERS}"));
-        } else if !workers.cpus.is_empty() && usize::from(count) != workers.cpus.len() {
-            let message =
-                format!("{count} workers, but {} cpus; leave count out, or name one CPU for each", workers.cpus.len());
-            report.error(&at, message);
+    let cpus = workers.cpus.len();
+    match workers.count {
+        Some(count) => {
+            let at = path.join("count");
+            if within(&at, count.into(), &bounds::WORKERS, report) && cpus != 0 && usize::from(count) != cpus {
+                let message = format!("{count} workers, but {cpus} cpus; leave count out, or name one CPU for each");
+                report.error(&at, message);
+            }
         }
-    } else if workers.cpus.len() > MAX_WORKERS {
-        report.error(&path.join("cpus"), format!("{} CPUs; {MAX_WORKERS} workers are the most", workers.cpus.len()));
+        None if cpus > *bounds::WORKERS.end() as usize => {
+            report
+                .error(&path.join("cpus"), format!("{cpus} CPUs, but {} workers are the most", bounds::WORKERS.end()));
+        }
+        None => {}
     }
-    let mut seen = HashMap::new();
+    let mut seen = HashSet::new();
     for (i, &cpu) in workers.cpus.iter().enumerate() {
         let at = path.join("cpus").item(i);
-        if cpu > MAX_CPU {
-            report.error(&at, format!("{cpu} is out of range: 0 to {MAX_CPU}"));
-        } else if seen.insert(cpu, i).is_some() {
+        if within(&at, cpu.into(), &bounds::CPU, report) && !seen.insert(cpu) {
             report.error(&at, format!("CPU {cpu} is named twice; each worker needs its own"));
         }
     }
@@ -94,11 +97,9 @@ fn check_workers(workers: &Workers, report: &mut Report<'_>) {
 
 fn check_dpdk(dpdk: &Dpdk, report: &mut Report<'_>) {
     let path = KeyPath::key("dpdk");
-    if !(64..=1 << 20).contains(&dpdk.memory_mb) {
-        report.error(&path.join("memory_mb"), format!("{} is out of range: 64 to {}", dpdk.memory_mb, 1 << 20));
-    }
-    if let Some(mbufs) = dpdk.mbufs.filter(|n| !(1024..=1 << 24).contains(n)) {
-        report.error(&path.join("mbufs"), format!("{mbufs} is out of range: 1024 to {}", 1 << 24));
+    within(&path.join("memory_mb"), dpdk.memory_mb, &bounds::MEMORY_MB, report);
+    if let Some(mbufs) = dpdk.mbufs {
+        within(&path.join("mbufs"), mbufs, &bounds::MBUFS, report);
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let wrong = |prefix: &&String| prefix.is_empty() || prefix.len() > 32 || !prefix.chars().all(allowed);
@@ -118,20 +119,17 @@ fn check_dpdk(dpdk: &Dpdk, report: &mut Report<'_>) {
 }
 
 fn check_limits(limits: &Limits, report: &mut Report<'_>) {
-    let path = KeyPath::key("limits");
-    let ranges: [(&str, u32, u32, u32); 7] = [
-        ("sessions", limits.sessions, 1, MAX_SESSIONS),
-        ("sessions6", limits.sessions6, 1, MAX_SESSIONS),
-        ("nexthops", limits.nexthops.into(), 1, u16::MAX.into()),
-        ("pending_packets", limits.pending_packets.into(), 0, 1024),
-        ("persistence", limits.persistence, 1, MAX_SESSIONS),
-        ("icmp_rate", limits.icmp_rate, 0, 1_000_000),
-        ("reset_rate", limits.reset_rate, 0, 1_000_000),
+    let ranges = [
+        ("sessions", limits.sessions, bounds::SESSIONS),
+        ("sessions6", limits.sessions6, bounds::SESSIONS),
+        ("nexthops", limits.nexthops.into(), bounds::NEXTHOPS),
+        ("pending_packets", limits.pending_packets.into(), bounds::PENDING),
+        ("persistence", limits.persistence, bounds::PERSISTENCE),
+        ("icmp_rate", limits.icmp_rate, bounds::RATE),
+        ("reset_rate", limits.reset_rate, bounds::RATE),
     ];
-    for (key, value, min, max) in ranges {
-        if !(min..=max).contains(&value) {
-            report.error(&path.join(key), format!("{value} is out of range: {min} to {max}"));
-        }
+    for (key, value, range) in ranges {
+        within(&KeyPath::key("limits").join(key), value, &range, report);
     }
 }
 

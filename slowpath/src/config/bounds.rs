@@ -1,0 +1,45 @@
+//! Ranges of numbers, in one place for the checks, the schema and the reference.
+
+use std::ops::RangeInclusive;
+
+/// Workers are numbered in a byte, and Debian's DPDK has room for 128 threads (`RTE_MAX_LCORE`), one of them control's.
+pub const WORKERS: RangeInclusive<u32> = 1..=127;
+
+/// The kernel's affinity masks as glibc sizes them (`CPU_SETSIZE`).
+pub const CPU: RangeInclusive<u32> = 0..=1023;
+
+/// The least that every IPv4 host must take (RFC 791) to the largest common jumbo frame.
+pub const MTU: RangeInclusive<u32> = 576..=9600;
+
+/// The least MTU of a link with IPv6 (RFC 8200 section 5).
+pub const MIN_MTU6: u32 = 1280;
+
+/// DPDK's ordinary memory, in MiB.
+pub const MEMORY_MB: RangeInclusive<u32> = 64..=1 << 20;
+
+/// Packet buffers.
+pub const MBUFS: RangeInclusive<u32> = 1024..=1 << 24;
+
+/// Sessions of a family: their places are 31 bits, one of which is the direction.
+pub const SESSIONS: RangeInclusive<u32> = 1..=1 << 30;
+
+/// Next hops are numbered in 16 bits.
+pub const NEXTHOPS: RangeInclusive<u32> = 1..=u16::MAX as u32;
+
+/// Packets that wait for one neighbour. Each holds a packet buffer.
+pub const PENDING: RangeInclusive<u32> = 0..=1024;
+
+/// Remembered clients.
+pub const PERSISTENCE: RangeInclusive<u32> = 1..=1 << 28;
+
+/// Packets in a second.
+pub const RATE: RangeInclusive<u32> = 0..=1_000_000;
+
+/// Maglev's table: at the most thirty-two times the default.
+pub const TABLE_SIZE: RangeInclusive<u32> = 2..=1 << 21;
+
+/// Prefix lengths of IPv4.
+pub const PREFIX4: RangeInclusive<u32> = 0..=32;
+
+/// Prefix lengths of IPv6.
+pub const PREFIX6: RangeInclusive<u32> = 0..=128;

@@ -1,0 +1,41 @@
+//! What a reload may change, and what it refuses.
+
+use crate::{parse, service, with};
+
+fn web(servers: &[&str]) -> String {
+    service("web", "10.10.0.80:80", servers)
+}
+
+#[test]
+fn what_services_are_made_of_may_change() {
+    let old = parse(&with(&web(&["10.20.1.10:80"]))).unwrap();
+    let text = with(&(web(&["10.20.1.11:80"]) + &service("b", "10.10.0.81:80", &[])))
+        .replace("10.10.0.100-10.10.0.103", "10.10.0.100-10.10.0.110")
+        .replace("10.10.0.2/24\"", "10.10.0.2/24\", \"10.11.0.2/24\"")
+        .replace("\"10.10.0.1\"", "\"10.10.0.254\"")
+        + "[timeouts]\nestablished = \"1h\"\n[snat]\nquarantine = \"2m\"\n";
+    old.check_reload(&parse(&text).unwrap()).unwrap();
+    // One worker is what the default means.
+    old.check_reload(&parse(&with("[workers]\ncount = 1\n")).unwrap()).unwrap();
+}
+
+#[test]
+fn what_is_fixed_at_start_is_refused_by_key() {
+    let old = parse(&with("[dpdk]\nargs = [\"--iova-mode=va\"]\n")).unwrap();
+    let changes = [
+        with("[workers]\ncount = 2\n[workers.backoff]\nsleep = \"200us\"\n"),
+        with("[dpdk]\nmemory = \"nohuge\"\nargs = [\"--iova-mode=pa\"]\n"),
+        with("[dpdk]\nargs = [\"--iova-mode=va\"]\n[limits]\nsessions = 1000\nicmp_rate = 5\n"),
+        with("[dpdk]\nargs = [\"--iova-mode=va\"]\n[admin]\nsocket = \"/tmp/other.sock\"\n"),
+        with("[dpdk]\nargs = [\"--iova-mode=va\"]\n[metrics]\nlisten = \"127.0.0.1:9100\"\n[log]\nlevel = \"debug\"\n"),
+        with("[dpdk]\nargs = [\"--iova-mode=va\"]\n")
+            .replace("\"null\"", "\"tap:carom0\"\nmtu = 2000")
+            .replace("\"wan\"", "\"lan\""),
+        with(
+            "[dpdk]\nargs = [\"--iova-mode=va\"]\n\
+             [[interface]]\nname = \"lan\"\ndevice = \"ring\"\naddresses = [\"10.12.0.2/24\"]\n",
+        ),
+    ];
+    let refusals = changes.map(|text| old.check_reload(&parse(&text).unwrap()).unwrap_err().to_string());
+    insta::assert_snapshot!(refusals.join("\n\n"));
+}

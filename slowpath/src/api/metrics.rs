@@ -68,6 +68,7 @@ const WORKER: &[WorkerMetric] = &[
     (counter("carom_worker_taken_over_packets_total", "worker", "Packets taken from other workers."), |c| c.taken_over),
     (counter("carom_worker_busy_polls_total", "worker", "Polls that found packets."), |c| c.busy_polls),
     (counter("carom_worker_idle_polls_total", "worker", "Polls that found none."), |c| c.idle_polls),
+    (counter("carom_handshakes_total", "worker", "TCP handshakes completed."), |c| c.handshakes),
     (counter("carom_sessions_created_total", "worker", "Sessions made."), |c| c.sessions_created),
     (counter("carom_sessions_ended_total", "worker", "Sessions ended by close or timeout."), |c| c.sessions_ended),
     (counter("carom_sessions_reopened_total", "worker", "Sessions whose client reused its port early."), |c| {
@@ -77,6 +78,9 @@ const WORKER: &[WorkerMetric] = &[
         c.rst_ignored
     }),
     (counter("carom_rst_sent_total", "worker", "RST segments sent to clients."), |c| c.rst_sent),
+    (counter("carom_replies_limited_total", "worker", "RST and ICMP errors held back by their rate limit."), |c| {
+        c.replies_limited
+    }),
     (counter("carom_toa_added_total", "worker", "Segments that carried TOA to a real server."), |c| c.toa_added),
     (counter("carom_toa_stripped_total", "worker", "Client-made TOA options removed."), |c| c.toa_stripped),
     (counter("carom_toa_no_room_total", "worker", "Segments without TOA for want of option space."), |c| c.toa_no_room),

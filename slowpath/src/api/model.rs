@@ -102,6 +102,8 @@ pub struct WorkerCounters {
     pub sessions_v4: u64,
     /// IPv6 sessions now.
     pub sessions_v6: u64,
+    /// TCP handshakes completed.
+    pub handshakes: u64,
     /// Sessions made.
     pub sessions_created: u64,
     /// Sessions ended by close or timeout.
@@ -112,6 +114,8 @@ pub struct WorkerCounters {
     pub rst_ignored: u64,
     /// RST segments sent to clients.
     pub rst_sent: u64,
+    /// RST segments and ICMP errors not sent because of their rate limit.
+    pub replies_limited: u64,
     /// Segments that carried TOA to a real server.
     pub toa_added: u64,
     /// Client-made TOA options removed.

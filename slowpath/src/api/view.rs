@@ -217,11 +217,13 @@ fn add_worker(sum: &mut WorkerCounters, c: &Counters) {
         idle_polls,
         sessions_v4,
         sessions_v6,
+        handshakes,
         sessions_created,
         sessions_ended,
         sessions_reopened,
         rst_ignored,
         rst_sent,
+        replies_limited,
         toa_added,
         toa_stripped,
         toa_no_room,
@@ -242,11 +244,13 @@ fn add_worker(sum: &mut WorkerCounters, c: &Counters) {
     *idle_polls += c.idle_polls.get();
     *sessions_v4 += c.sessions_v4.get();
     *sessions_v6 += c.sessions_v6.get();
+    *handshakes += c.handshakes.get();
     *sessions_created += c.sessions_created.get();
     *sessions_ended += c.sessions_ended.get();
     *sessions_reopened += c.sessions_reopened.get();
     *rst_ignored += c.rst_ignored.get();
     *rst_sent += c.rst_sent.get();
+    *replies_limited += c.replies_limited.get();
     *toa_added += c.toa_added.get();
     *toa_stripped += c.toa_stripped.get();
     *toa_no_room += c.toa_no_room.get();

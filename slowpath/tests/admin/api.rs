@@ -1,7 +1,6 @@
 //! The API as programs see it.
 
 use std::io::{Read, Write};
-use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
@@ -15,7 +14,6 @@ use crate::fake::{Fake, Served};
 fn raw(socket: &Path, request_line: &str) -> (u16, String) {
     let mut stream = UnixStream::connect(socket).unwrap();
     write!(stream, "{request_line} HTTP/1.1\r\nHost: carom\r\nConnection: close\r\n\r\n").unwrap();
-    stream.shutdown(Shutdown::Write).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();

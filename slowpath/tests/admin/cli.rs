@@ -76,8 +76,8 @@ fn status_for_people() {
 fn addresses_too_long_for_a_line_are_stacked() {
     let mut fake = crate::fake::Fake::new();
     for session in &mut fake.sessions {
-        session.client = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap();
-        session.server = "[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535".parse().unwrap();
+        session.view.client = "[2001:db8:1111:2222:3333:4444:5555:6666]:65535".parse().unwrap();
+        session.view.server = "[2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff]:65535".parse().unwrap();
     }
     fake.sessions.truncate(2);
     let served = Served::with(fake);

@@ -11,12 +11,13 @@ use carom::api::{self, AdminSocket, Source};
 use carom::control::{PortRecord, SessionFilter, SessionRecord};
 use carom::daemon::{InterfaceStats, NeighborRecord, ReloadError, SessionPage, SessionsError, Settled, WorkerSilent};
 use fullnat::counters::{Counters, Traffic};
+use fullnat::forward::{PortView, SessionView};
 use fullnat::id::{Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
 use fullnat::plan::{Interface, LocalPool, PersistenceRule, Plan, Server, ServerShared, Service};
 use fullnat::reason::DropReason;
 use fullnat::route::Routes;
 use fullnat::sched::SchedulerKind;
-use fullnat::tcp::Timeouts;
+use fullnat::tcp::{State, Timeouts};
 use fullnat::wire::Mac;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -119,6 +120,7 @@ impl Source for Fake {
 }
 
 fn passes(filter: &SessionFilter, s: &SessionRecord) -> bool {
+    let s = &s.view;
     let client = filter.client.is_none_or(|(prefix, len)| match (prefix, s.client.ip()) {
         (IpAddr::V4(p), IpAddr::V4(a)) => len == 0 || (p.to_bits() ^ a.to_bits()) >> (32 - u32::from(len)) == 0,
         (IpAddr::V6(p), IpAddr::V6(a)) => len == 0 || (p.to_bits() ^ a.to_bits()) >> (128 - u32::from(len)) == 0,
@@ -127,7 +129,7 @@ fn passes(filter: &SessionFilter, s: &SessionRecord) -> bool {
     client
         && filter.service.is_none_or(|id| id == s.service)
         && filter.servers.as_ref().is_none_or(|ids| ids.contains(&s.server_id))
-        && filter.state.as_ref().is_none_or(|state| state == s.state)
+        && filter.state.as_ref().is_none_or(|state| state == s.state.name())
 }
 
 impl Fake {
@@ -179,11 +181,12 @@ fn fill(counters: &[Arc<Counters>]) {
         c.idle_polls.set(400);
         c.sessions_v4.set(70 * w);
         c.sessions_v6.set(8 * w);
+        c.handshakes.set(1_800 * w);
         c.sessions_created.set(2_000 * w);
         c.sessions_ended.set(1_900 * w);
-        Counters::drop(c, DropReason::NoService);
+        c.count_drop(DropReason::NoService);
         for _ in 0..w * 20 {
-            Counters::drop(c, DropReason::TxFull);
+            c.count_drop(DropReason::TxFull);
         }
         for service in 0..2 {
             traffic(c.service(ServiceId(service)), 1_000 * w + u64::from(service));
@@ -253,39 +256,43 @@ fn sessions() -> Vec<SessionRecord> {
     let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
     let session = |client: &str, state, proto, server: u16| SessionRecord {
         worker: WorkerId((server % 2) as u8),
-        proto,
-        state,
-        client: address(client),
-        vip: address("10.10.0.100:443"),
-        local: address("10.20.0.200:1025"),
-        server: address(if server == 1 { "10.20.2.10:8443" } else { "10.20.1.10:8443" }),
-        service: ServiceId(u16::from(proto == Proto::Udp)),
-        server_id: ServerId(server),
-        age_ms: 65_000,
-        idle_ms: 1_250,
-        expires_ms: 898_750,
-        packets_in: 7,
-        packets_out: 9,
+        view: SessionView {
+            proto,
+            state,
+            client: address(client),
+            vip: address("10.10.0.100:443"),
+            local: address("10.20.0.200:1025"),
+            server: address(if server == 1 { "10.20.2.10:8443" } else { "10.20.1.10:8443" }),
+            service: ServiceId(u16::from(proto == Proto::Udp)),
+            server_id: ServerId(server),
+            age_ms: 65_000,
+            idle_ms: 1_250,
+            expires_ms: 898_750,
+            packets_in: 7,
+            packets_out: 9,
+        },
     };
     vec![
-        session("192.0.2.7:40000", "established", Proto::Tcp, 0),
-        session("192.0.2.8:40001", "established", Proto::Tcp, 1),
-        session("198.51.100.1:53", "udp", Proto::Udp, 2),
-        session("192.0.2.7:40002", "syn_sent", Proto::Tcp, 0),
-        session("[2001:db8::7]:40003", "established", Proto::Tcp, 1),
+        session("192.0.2.7:40000", State::Established, Proto::Tcp, 0),
+        session("192.0.2.8:40001", State::Established, Proto::Tcp, 1),
+        session("198.51.100.1:53", State::Udp, Proto::Udp, 2),
+        session("192.0.2.7:40002", State::SynSent, Proto::Tcp, 0),
+        session("[2001:db8::7]:40003", State::Established, Proto::Tcp, 1),
     ]
 }
 
 fn ports() -> Vec<PortRecord> {
     let record = |worker, server: &str, in_use, quarantined, exhausted| PortRecord {
         worker: WorkerId(worker),
-        proto: Proto::Tcp,
-        local: "10.20.0.200".parse().unwrap(),
-        server: server.parse().unwrap(),
-        total: 32_256,
-        in_use,
-        quarantined,
-        exhausted,
+        view: PortView {
+            proto: Proto::Tcp,
+            local: "10.20.0.200".parse().unwrap(),
+            server: server.parse().unwrap(),
+            total: 32_256,
+            in_use,
+            quarantined,
+            exhausted,
+        },
     };
     vec![
         record(0, "10.20.1.10:8443", 1_000, 20, 0),

@@ -142,7 +142,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
                 now: Time(0),
             }),
             receive,
-            outbox: Outbox::new(transmit, producers.remove(0), mempool.clone(), Arc::clone(&counters)),
+            outbox: Outbox::new(transmit, producers.remove(0), mempool, Arc::clone(&counters)),
             handed: consumers.remove(0),
             iface_of_port: iface_of_port.clone(),
             control: Some(ends),
@@ -216,7 +216,7 @@ fn open_ports(config: &Config, eal: Eal, mempool: &Mempool, workers: usize) -> R
             mtu: Some(interface.mtu),
             // Frames for VIPs carry the interface's own MAC address; neighbour discovery needs its groups.
             promiscuous: true,
-            mempools: vec![mempool.clone()],
+            mempools: vec![*mempool],
         };
         let name = interface.name.clone();
         Port::open(&eal, &text, port_config).map_err(|source| AssembleError::Port { name, source })

@@ -212,6 +212,16 @@ fn what_no_end_can_have_sent_moves_nothing() {
 }
 
 #[test]
+fn nothing_comes_after_a_fin() {
+    let mut conn = established();
+    conn.on_segment(Inbound, &seg(FIN | ACK, 101, 501, 0));
+    ignored(&mut conn, Inbound, seg(ACK, 102, 501, 10));
+    ignored(&mut conn, Inbound, seg(FIN | ACK, 101, 501, 0));
+    conn.on_segment(Outbound, &seg(FIN | ACK, 501, 102, 0));
+    assert_eq!(conn.on_segment(Inbound, &seg(ACK, 102, 502, 0)).to, State::TimeWait);
+}
+
+#[test]
 fn a_forged_fin_gives_way_to_the_true_one() {
     let mut conn = established();
     conn.on_segment(Inbound, &seg(FIN | ACK, 5000, 501, 0));

@@ -100,7 +100,7 @@ fn pkg_config(arguments: &[&str]) -> Vec<String> {
         Ok(output) => fail(&format!(
             "libdpdk was not found. Debian and Ubuntu: apt-get install libdpdk-dev. A DPDK of your own: set \
              PKG_CONFIG_PATH to the directory of its libdpdk.pc. pkg-config says: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
+            String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default()
         )),
         Err(error) => fail(&format!("{program} does not run ({error}). Debian and Ubuntu: apt-get install pkg-config")),
     }

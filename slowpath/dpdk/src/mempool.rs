@@ -48,12 +48,21 @@ impl Default for MempoolConfig {
 }
 
 impl MempoolConfig {
-    /// About how much memory the pool takes, in bytes.
-    pub fn bytes(&self) -> u64 {
-        // rte_mempool puts a header of one cache line before each element and rounds up to whole lines.
-        const OBJECT_HEADER: u64 = 64;
-        let object = u64::from(sys::CAROM_MBUF_SIZE) + u64::from(sys::CAROM_HEADROOM) + u64::from(self.data_room);
-        u64::from(self.mbufs) * (object.next_multiple_of(64) + OBJECT_HEADER)
+    /// About how much memory the pool takes, in bytes. More without hugepages: no buffer crosses a page, so that one with
+    /// a data room above 1664 bytes has a page of 4 KiB for itself.
+    pub fn bytes(&self, hugepages: bool) -> u64 {
+        // rte_mempool puts a header of one cache line before each buffer, rounds up to whole lines, and makes them an odd
+        // number so that buffers spread over memory channels.
+        const LINE: u64 = 64;
+        let room = u64::from(sys::CAROM_HEADROOM) + u64::from(self.data_room);
+        let lines = 1 + (u64::from(sys::CAROM_MBUF_SIZE) + room).div_ceil(LINE);
+        let object = (lines | 1) * LINE;
+        let (page, mbufs) = (os::page_size(), u64::from(self.mbufs));
+        match page / object {
+            _ if hugepages => mbufs * object,
+            0 => mbufs * object.next_multiple_of(page),
+            per_page => mbufs.div_ceil(per_page) * page,
+        }
     }
 }
 
@@ -143,7 +152,10 @@ impl Mempool {
         pool.ok_or_else(|| match os::rte_errno() {
             libc::EEXIST => MempoolError::NameTaken { name: name.into() },
             libc::EINVAL => MempoolError::Invalid { config },
-            libc::ENOMEM | libc::ENOBUFS => MempoolError::NoMemory { wanted: config.bytes(), free: eal.memory().free },
+            libc::ENOMEM | libc::ENOBUFS => {
+                let memory = eal.memory();
+                MempoolError::NoMemory { wanted: config.bytes(memory.hugepages), free: memory.free }
+            }
             errno => MempoolError::Dpdk { errno },
         })
     }

@@ -18,11 +18,12 @@ fn child(test: &str, wrapper: &[&str], body: impl FnOnce()) {
     if std::env::var(CHILD).is_ok_and(|name| name == test) {
         return body();
     }
-    // A copy where any user can reach it.
+    // A copy where any user can reach it, made by another process: a file this one has open for writing could not be run
+    // while a sibling test starts its child.
     let dir = std::env::temp_dir().join(format!("carom-{test}-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let program = dir.join("test");
-    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status().unwrap().success());
     let output = Command::new(wrapper[0])
         .args(&wrapper[1..])
         .arg(&program)
@@ -260,6 +261,44 @@ fn several_processes_at_once() {
             .unwrap();
         assert!(other.status.success(), "{}", String::from_utf8_lossy(&other.stdout));
         assert!(!eal.memory().hugepages);
+    });
+}
+
+/// Runs on whatever hugepages the machine has: with none it is the error that counts.
+#[test]
+fn hugepages_where_there_are_some() {
+    child("hugepages_where_there_are_some", nobody(), || {
+        let huge = |memory| Eal::init(EalConfig { memory, ..Default::default() });
+        let free = std::fs::read_dir("/sys/kernel/mm/hugepages").unwrap().flatten().any(|size| {
+            std::fs::read_to_string(size.path().join("free_hugepages")).is_ok_and(|free| free.trim() != "0")
+        });
+        let eal = match huge(Memory::Huge) {
+            Err(error) => {
+                assert!(!free, "{error}");
+                assert!(error.to_string().contains("vm.nr_hugepages"), "{error}");
+                huge(Memory::Auto { mb: 128 }).unwrap()
+            }
+            Ok(eal) => eal,
+        };
+        assert_eq!(eal.memory().hugepages, free, "{}", eal.memory());
+        let (_port, mut rx, _tx) = open(&eal, "net_null0", pool(&eal));
+        assert_eq!(rx.receive(&mut Burst::<32>::new()), 32);
+    });
+}
+
+#[test]
+fn the_size_of_a_pool_is_foretold() {
+    child("the_size_of_a_pool_is_foretold", HERE, || {
+        let eal = small();
+        for data_room in [1664, 1665, 2048, 9216] {
+            let config = MempoolConfig { mbufs: 1024, cache: 0, data_room, socket: None };
+            let before = eal.memory().free;
+            Mempool::new(&eal, &format!("room{data_room}"), config).unwrap();
+            let (taken, foretold) = (before - eal.memory().free, config.bytes(false));
+            // The pool's own ring and headers come on top.
+            assert!(taken >= foretold, "{data_room}: {foretold} foretold, {taken} taken");
+            assert!(taken < foretold + foretold / 8, "{data_room}: {foretold} foretold, {taken} taken");
+        }
     });
 }
 

@@ -108,7 +108,10 @@ struct Group {
     cursor: usize,
     /// Second before which no LIP can have a port: makes exhaustion cheap while it lasts.
     blocked_until: u32,
+    /// Allocations that failed.
     exhausted: u64,
+    /// Those among them that asked no space.
+    unasked: u64,
 }
 
 /// A worker's port spaces of one address family.
@@ -163,13 +166,14 @@ impl<A: Addr> PortSpaces<A> {
         mine: impl Fn(A, LPort) -> bool,
     ) -> Result<Lease<A>, Exhausted> {
         let now_s = seconds(now);
-        let fresh = Group { generation: pool.generation, cursor: 0, blocked_until: 0, exhausted: 0 };
+        let fresh = Group { generation: pool.generation, cursor: 0, blocked_until: 0, exhausted: 0, unasked: 0 };
         let group = self.groups.entry((pool.index, remote)).or_insert(fresh);
         if group.generation != pool.generation {
-            *group = Group { exhausted: group.exhausted, ..fresh };
+            *group = Group { exhausted: group.exhausted, unasked: group.unasked, ..fresh };
         }
         if group.blocked_until > now_s {
             group.exhausted += 1;
+            group.unasked += 1;
             return Err(Exhausted);
         }
         let start = group.cursor;
@@ -180,7 +184,9 @@ impl<A: Addr> PortSpaces<A> {
             let at = (start + step) % pool.lips.len();
             let lip = pool.lips[at];
             let space = self.space(SpaceKey { lip, remote });
-            match self.take(space, &pool.ports, now_s, |lport| mine(lip, lport)) {
+            let Some(Some(ports)) = self.spaces.get_mut(space.0 as usize) else { continue };
+            ports.pool = pool.index;
+            match ports.take(&mut self.chunks, &pool.ports, now_s, self.quarantine_s, |lport| mine(lip, lport)) {
                 Ok(lport) => {
                     self.note(pool, remote, |group| group.cursor = at + 1);
                     return Ok(Lease { lip, lport, space });
@@ -202,20 +208,6 @@ impl<A: Addr> PortSpaces<A> {
     fn note(&mut self, pool: &Pool<'_, A>, remote: Remote<A>, change: impl FnOnce(&mut Group)) {
         if let Some(group) = self.groups.get_mut(&(pool.index, remote)) {
             change(group);
-        }
-    }
-
-    /// Takes a port of one space, or tells the second before which it has none.
-    fn take(
-        &mut self,
-        id: PortSpaceId,
-        ports: &RangeInclusive<u16>,
-        now_s: u32,
-        mine: impl Fn(LPort) -> bool,
-    ) -> Result<LPort, u32> {
-        match self.spaces.get_mut(id.0 as usize) {
-            Some(Some(space)) => space.take(&mut self.chunks, ports, now_s, self.quarantine_s, mine),
-            _ => Err(now_s),
         }
     }
 
@@ -268,7 +260,7 @@ impl<A: Addr> PortSpaces<A> {
             if let Some(space) = slot.as_mut().filter(|space| space.is_idle(seconds(now), self.quarantine_s)) {
                 space.clear(&mut self.chunks);
                 self.by_key.remove(&space.key);
-                self.groups.retain(|(_, remote), _| *remote != space.key.remote);
+                self.groups.remove(&(space.pool, space.key.remote));
                 *slot = None;
                 self.vacant.push(self.swept as u32);
             }
@@ -283,7 +275,9 @@ impl<A: Addr> PortSpaces<A> {
     /// The state of the space at place `slot`, if there is one there.
     pub fn stats(&mut self, slot: usize, now: Time) -> Option<SpaceStats<A>> {
         let space = self.spaces.get_mut(slot)?.as_mut()?;
-        Some(space.stats(&self.chunks, seconds(now), self.quarantine_s))
+        let mut stats = space.stats(&self.chunks, seconds(now), self.quarantine_s);
+        stats.exhausted += self.groups.get(&(space.pool, space.key.remote)).map_or(0, |group| group.unasked);
+        Some(stats)
     }
 
     /// Allocations that failed, by pool (its index in the plan) and real server.

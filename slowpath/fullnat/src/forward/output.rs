@@ -55,6 +55,6 @@ mod tests {
         assert_eq!(at(&mut limit, 5_150), 0);
         assert_eq!(at(&mut limit, 5_200), 1);
         assert_eq!(at(&mut limit, 99_000), 10);
-        assert_eq!(RateLimit::new(0).allow(Time(1)), false);
+        assert!(!RateLimit::new(0).allow(Time(1)));
     }
 }

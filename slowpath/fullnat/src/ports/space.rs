@@ -24,14 +24,15 @@ pub struct SpaceStats<A> {
     pub reusable: u32,
     /// Ports never used, in the range last asked for, and the other workers' shares among them.
     pub fresh: u32,
-    /// Allocations that found no port here. Repeated ones are counted by
-    /// [`exhausted`](super::PortSpaces::exhausted) only.
+    /// Allocations that failed and for which this space had no port either.
     pub exhausted: u64,
 }
 
 /// A space. See the [module](super).
 pub struct Space<A> {
     pub key: SpaceKey<A>,
+    /// The pool it was last asked for.
+    pub pool: usize,
     fresh: Fresh,
     released: Ring,
     /// Released ports that came up while they were outside the range.
@@ -49,6 +50,7 @@ impl<A: Copy> Space<A> {
     pub fn new(key: SpaceKey<A>, start: u16) -> Self {
         Space {
             key,
+            pool: 0,
             fresh: Fresh::new(start),
             released: Ring::default(),
             aside: Ring::default(),

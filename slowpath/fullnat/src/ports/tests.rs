@@ -105,6 +105,23 @@ fn reserved_ports_are_not_given_away_and_come_back() {
 }
 
 #[test]
+fn a_port_set_aside_comes_back_with_its_range_after_its_quarantine() {
+    let mut spaces = PortSpaces::new(QUARANTINE, 7);
+    let mut pool = pool(&LIPS[..1], 3000..=3000);
+    let lease = spaces.allocate(&pool, REMOTE, Time(0), any).unwrap();
+    spaces.release(lease.space, lease.lport, Time(0));
+    (pool.generation, pool.ports) = (2, 4000..=4000);
+    for n in 0..3 {
+        assert_eq!(spaces.allocate(&pool, REMOTE, Time(1_000), any).is_ok(), n == 0);
+    }
+    (pool.generation, pool.ports) = (3, 3000..=3000);
+    for ms in [10_000, 30_000, QUARANTINE - 1] {
+        assert_eq!(spaces.allocate(&pool, REMOTE, Time(ms), any), Err(Exhausted));
+    }
+    assert_eq!(spaces.allocate(&pool, REMOTE, Time(QUARANTINE), any), Ok(lease));
+}
+
+#[test]
 fn statistics_tell_what_each_port_does() {
     let mut spaces = PortSpaces::new(QUARANTINE, 3);
     let pool = pool(&LIPS[..1], 1000..=1099);
@@ -121,6 +138,19 @@ fn statistics_tell_what_each_port_does() {
     assert_eq!(spaces.stats(0, Time(60_000)), Some(stats(10, 30)));
     assert_eq!(spaces.stats(0, Time(110_000)), Some(stats(0, 40)));
     assert_eq!((spaces.slots(), spaces.stats(1, Time(0))), (1, None));
+}
+
+#[test]
+fn every_refusal_is_counted() {
+    let mut spaces = PortSpaces::new(QUARANTINE, 3);
+    let pool = pool(&LIPS, 1000..=1000);
+    for n in 0..10 {
+        assert_eq!(spaces.allocate(&pool, REMOTE, Time(0), any).is_ok(), n < 2);
+    }
+    assert_eq!(spaces.exhausted().collect::<Vec<_>>(), [(0, REMOTE, 8)]);
+    for slot in 0..2 {
+        assert_eq!(spaces.stats(slot, Time(0)).unwrap().exhausted, 8);
+    }
 }
 
 #[test]

@@ -61,24 +61,26 @@ pub fn insert<F: Frame, A: Addr>(
     (client, port): (A, CPort),
     max_ip_len: u16,
 ) -> Result<(), NoRoom> {
+    if flow.key.proto != Proto::Tcp {
+        return Err(NoRoom::Options);
+    }
     let mut option = [0; LEN_V6];
     let option = &mut option[..len::<A>()];
     option[..2].copy_from_slice(&[KIND, len::<A>() as u8]);
     option[2..4].copy_from_slice(&port.0.to_be_bytes());
     client.write(&mut option[4..]);
 
-    let old_len = tcp::option_bytes(frame.bytes(), flow).len();
-    if flow.key.proto != Proto::Tcp {
-        return Err(NoRoom::Options);
-    }
+    let headers = usize::from(flow.l4) + tcp::LEN;
+    let old_len = usize::from(flow.payload).saturating_sub(headers);
     if old_len + option.len() > MAX_OPTIONS {
         return insert_without_padding(frame, flow, option, max_ip_len);
     }
     let mut change = Change::default();
-    change.sums(0, u32::from(checksum::sum(option)));
+    change.word(0, u16::from_be_bytes([KIND, len::<A>() as u8]));
+    change.word(0, port.0);
+    change.sums(0, client.word_sum());
     lengthen(frame, flow, option.len(), change, max_ip_len)?;
-    let at = usize::from(flow.l4) + tcp::LEN;
-    if let Some(room) = frame.bytes_mut().get_mut(at..at + option.len()) {
+    if let Some(room) = frame.bytes_mut().get_mut(headers..headers + option.len()) {
         room.copy_from_slice(option);
     }
     Ok(())

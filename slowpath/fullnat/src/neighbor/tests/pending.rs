@@ -4,6 +4,9 @@ use super::super::pending::*;
 use super::*;
 use crate::frame::{Frame, HeapFrame};
 
+/// How many may wait for one next hop in these tests.
+const PER_NEXTHOP: usize = 8;
+
 fn frame(n: u8) -> HeapFrame {
     HeapFrame::new(&[n; 60])
 }
@@ -24,7 +27,7 @@ fn lost(q: &mut PendingQueue<HeapFrame>, t: &Neighbors, now: Time) -> Vec<u8> {
 fn packets_leave_in_order_once_the_mac_is_known() {
     let t = table(10);
     let (a, b) = (t.acquire(IF, ip(1)).unwrap(), t.acquire(IF, ip(2)).unwrap());
-    let mut q = PendingQueue::new();
+    let mut q = PendingQueue::new(PER_NEXTHOP);
     for (n, id) in [(1, a), (2, b), (3, a), (4, b)] {
         q.push(id, IF, Time(0), frame(n)).unwrap();
     }
@@ -39,7 +42,7 @@ fn packets_leave_in_order_once_the_mac_is_known() {
 
 #[test]
 fn a_full_queue_gives_the_packet_back() {
-    let mut q = PendingQueue::new();
+    let mut q = PendingQueue::new(PER_NEXTHOP);
     for n in 0..PER_NEXTHOP as u8 {
         q.push(NexthopId(1), IF, Time(0), frame(n)).unwrap();
     }
@@ -56,7 +59,7 @@ fn a_full_queue_gives_the_packet_back() {
 fn packets_are_given_up_when_the_next_hop_fails_or_after_three_seconds() {
     let mut sim = Sim::new(10);
     let id = sim.table.resolve(IF, ip(1)).unwrap();
-    let mut q = PendingQueue::new();
+    let mut q = PendingQueue::new(PER_NEXTHOP);
     q.push(id, IF, sim.now, frame(1)).unwrap();
     assert_eq!(lost(&mut q, &sim.table, sim.now.after(WAIT_MS - 1)), []);
     assert_eq!(lost(&mut q, &sim.table, sim.now.after(WAIT_MS)), [1]);

@@ -42,20 +42,26 @@ fn workers_that_make_the_same_next_hop_share_it() {
 /// address nobody else's.
 #[test]
 fn a_held_id_never_changes_its_meaning() {
-    const CAPACITY: u16 = 48;
-    let t = table(CAPACITY);
+    // The smaller the table, the sooner an id is used again.
+    for capacity in [3, 48] {
+        held_ids_keep_their_meaning(capacity);
+    }
+}
+
+fn held_ids_keep_their_meaning(capacity: u16) {
+    let t = table(capacity);
     let mut keeper = Housekeeper::new(Arc::clone(&t)).unwrap();
     let enough = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let _stop = Stop(&enough);
         for worker in 0..4 {
             let (t, enough) = (&t, &enough);
-            scope.spawn(move || churn(t, worker, enough));
+            scope.spawn(move || churn(t, worker, 2 * u32::from(capacity), enough));
         }
         let mut out = Probes::new();
         let mut now = Time(0);
         let mut evicted = 0;
-        while evicted < 2_000 {
+        while evicted < 5_000 {
             // Time flies, so that entries are taken back all the time.
             now = now.after(MIN_UNUSED_MS);
             let before = t.room();
@@ -76,9 +82,9 @@ fn a_held_id_never_changes_its_meaning() {
     }
     keeper.due(Time(u64::MAX / 2 + 10 * UNUSED_MS), &mut out);
     assert_eq!(t.iter().count(), 0);
-    assert_eq!(t.room(), usize::from(CAPACITY));
-    let all: std::collections::HashSet<_> = (0..u32::from(CAPACITY)).map(|n| t.acquire(IF, ip(n)).unwrap()).collect();
-    assert_eq!(all.len(), usize::from(CAPACITY), "every id is free once");
+    assert_eq!(t.room(), usize::from(capacity));
+    let all: std::collections::HashSet<_> = (0..u32::from(capacity)).map(|n| t.acquire(IF, ip(n)).unwrap()).collect();
+    assert_eq!(all.len(), usize::from(capacity), "every id is free once");
 }
 
 /// Ends the workers when the test's own thread is done, or fails.
@@ -90,24 +96,25 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// One worker's life: at most eight next hops held at a time, of a hundred.
-fn churn(t: &Neighbors, worker: u64, enough: &AtomicBool) {
+/// One worker's life: it holds some next hops at a time, of twice as many as the table has room for.
+fn churn(t: &Neighbors, worker: u64, addresses: u32, enough: &AtomicBool) {
+    let most = addresses as usize / 12 + 1;
     let mut rng = Rng::new(worker);
     let mut held: Vec<(NexthopId, IpAddr)> = Vec::new();
     while !enough.load(Ordering::Relaxed) {
-        if held.len() == 8 || !held.is_empty() && rng.chance(1, 2) {
+        if held.len() == most || !held.is_empty() && rng.chance(1, 2) {
             let (id, addr) = held.swap_remove(rng.below(held.len()));
             assert_eq!(t.get(id).unwrap().addr, addr);
             t.release(id);
             continue;
         }
-        let addr = ip(rng.below(100) as u32);
+        let addr = ip(rng.below(addresses as usize) as u32);
         if let Ok(id) = t.acquire(IF, addr) {
             assert_eq!(t.get(id).unwrap().addr, addr);
             assert!(t.mac(id).is_none_or(|mac| mac == mac_for(addr)));
             held.push((id, addr));
         }
-        if let Ok(id) = t.resolve(IF, ip(rng.below(100) as u32)) {
+        if let Ok(id) = t.resolve(IF, ip(rng.below(addresses as usize) as u32)) {
             t.want(id);
         }
     }

@@ -71,6 +71,38 @@ fn a_probe_is_read_and_forgeries_are_not() {
     assert_eq!(parse_frame(&request.bytes()[..41]), Err(DropReason::Truncated));
 }
 
+#[test]
+fn a_buffer_without_room_is_told() {
+    /// A buffer of a fixed length.
+    struct Full([u8; 41]);
+
+    impl Frame for Full {
+        fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn bytes_mut(&mut self) -> &mut [u8] {
+            &mut self.0
+        }
+
+        fn grow_front(&mut self, _: usize) -> bool {
+            false
+        }
+
+        fn shrink_front(&mut self, _: usize) {}
+
+        fn set_len(&mut self, len: usize) -> bool {
+            len == self.0.len()
+        }
+    }
+
+    let mut full = Full([7; 41]);
+    assert!(!announce(&mut full, A, IP_A));
+    let ip: std::net::Ipv6Addr = "fe80::1".parse().unwrap();
+    assert!(!crate::wire::ndp::announce(&mut full, A, ip));
+    assert_eq!(full.0, [7; 41]);
+}
+
 proptest! {
     #[test]
     fn survives_noise(body in proptest::collection::vec(any::<u8>(), 0..40)) {

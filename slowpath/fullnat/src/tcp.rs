@@ -145,7 +145,8 @@ impl Segment {
 pub enum Event {
     /// Nothing beyond what the states tell.
     None,
-    /// The client completed the handshake. Once per session.
+    /// The client completed the handshake. Once per session, but for a server that forgets a connection and takes a new
+    /// SYN of the client on the same tuple: the state then goes back to [`State::SynRecv`].
     Established,
     /// A valid RST: the connection is over.
     RstAccepted,
@@ -177,10 +178,12 @@ impl Outcome {
     }
 }
 
+/// The session's service tells the real server the client's address.
+const TOA: u8 = 1;
 /// TOA still goes on inbound segments.
-const TOA_PENDING: u8 = 1;
-/// A SYN with another initial sequence number came before the SYN-ACK; the SYN-ACK tells which one the server took.
-const RESYN: u8 = 2;
+const TOA_PENDING: u8 = 2;
+/// The client sent another SYN than the one that began the connection. If the server takes it, its SYN-ACK will tell.
+const RESYN: u8 = 4;
 
 /// A session's protocol state: 20 bytes of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -194,6 +197,8 @@ pub struct Conn {
     /// The state.
     pub state: State,
     flags: u8,
+    /// With [`RESYN`]: the low half of the acknowledgment that the other SYN asks for.
+    resyn: u16,
 }
 
 const _: () = assert!(size_of::<Conn>() == 20);
@@ -224,7 +229,7 @@ fn sides(direction: Direction) -> (usize, usize) {
 impl Conn {
     /// A UDP session's.
     pub fn udp() -> Self {
-        Conn { end: [0; 2], ack: [0; 2], state: State::Udp, flags: 0 }
+        Conn { end: [0; 2], ack: [0; 2], state: State::Udp, flags: 0, resyn: 0 }
     }
 
     /// A TCP session's that the client's `syn` opens. With `toa` the real server is told the client's address.
@@ -235,7 +240,8 @@ impl Conn {
             end: [isn_end.wrapping_add(syn.payload_len), 0],
             ack: [0, isn_end],
             state: State::SynSent,
-            flags: if toa { TOA_PENDING } else { 0 },
+            flags: if toa { TOA | TOA_PENDING } else { 0 },
+            resyn: 0,
         }
     }
 
@@ -285,18 +291,11 @@ impl Conn {
 
     fn on_syn(&mut self, direction: Direction, syn: &Segment) -> Event {
         match (direction, self.state) {
-            (Direction::Outbound, State::SynSent | State::SynRecv) if syn.has(ACK) => {
+            (Direction::Outbound, _) if syn.has(ACK) => {
                 self.on_syn_ack(syn);
                 Event::None
             }
             _ if syn.has(ACK) || direction == Direction::Outbound => Event::None,
-            (_, State::SynSent) => {
-                // A retransmission, or a client that tries anew. Which of the two the server answers, it will say.
-                if syn.seq.wrapping_add(1) != self.ack[OUT] {
-                    self.flags |= RESYN;
-                }
-                Event::None
-            }
             // No test of the sequence number against the old connection's (RFC 9293, section 3.6.1, and RFC 6191 want
             // one): it protects the new connection at the server from the old one's late segments. Here the new one
             // gets another local port, so the server sees another tuple, and what is late from the server meets no
@@ -304,27 +303,49 @@ impl Conn {
             (_, State::TimeWait | State::Close) => Event::Reopen,
             // Not quite over, so at least it must not be an old duplicate.
             (_, State::LastAck) if after(syn.seq, self.end[IN].wrapping_sub(1)) => Event::Reopen,
-            // The server's challenge ACK (RFC 5961, section 4.2) makes a client that means it send a valid RST.
-            _ => Event::None,
+            // A retransmission, or a client that tries anew. Which one the server answers, it will say. To a connection
+            // that lives, its challenge ACK (RFC 5961, section 4.2) makes a client in earnest send a valid RST.
+            _ => {
+                let isn_end = syn.seq.wrapping_add(1);
+                if self.state != State::SynSent || isn_end != self.ack[OUT] {
+                    self.flags |= RESYN;
+                    self.resyn = isn_end as u16;
+                }
+                Event::None
+            }
         }
     }
 
     fn on_syn_ack(&mut self, syn_ack: &Segment) {
-        if !within(syn_ack.ack, self.ack[OUT], self.end[IN]) {
-            if self.state != State::SynSent || self.flags & RESYN == 0 {
-                return;
-            }
-            self.end[IN] = syn_ack.ack;
-        }
-        self.ack[OUT] = syn_ack.ack;
         let isn_end = syn_ack.seq.wrapping_add(1);
-        // A retransmission must not take back what the server sent since.
-        if self.state == State::SynSent || self.ack[IN] != isn_end {
-            self.ack[IN] = isn_end;
-            self.end[OUT] = syn_ack.end();
+        let opening = matches!(self.state, State::SynSent | State::SynRecv);
+        if opening && within(syn_ack.ack, self.ack[OUT], self.end[IN]) {
+            self.ack[OUT] = syn_ack.ack;
+            // A retransmission must not take back what the server sent since.
+            if self.state == State::SynSent || self.ack[IN] != isn_end {
+                self.ack[IN] = isn_end;
+                self.end[OUT] = syn_ack.end();
+            }
+            self.state = State::SynRecv;
+        } else if self.takes_resyn(syn_ack) {
+            let toa = if self.flags & TOA != 0 { TOA | TOA_PENDING } else { 0 };
+            *self = Conn {
+                end: [syn_ack.ack, syn_ack.end()],
+                ack: [isn_end, syn_ack.ack],
+                state: State::SynRecv,
+                flags: toa,
+                resyn: 0,
+            };
         }
-        self.flags &= !RESYN;
-        self.state = State::SynRecv;
+    }
+
+    /// Whether a SYN-ACK answers the client's other SYN: the server knew nothing of this connection, or no longer does,
+    /// and a new one begins on both tuples. A retransmission of the old SYN-ACK is told by its nearness.
+    fn takes_resyn(&self, syn_ack: &Segment) -> bool {
+        let living = self.state.is_synchronized() && self.state != State::TimeWait;
+        let isn_end = syn_ack.seq.wrapping_add(1);
+        let old = within(isn_end, self.end[OUT].wrapping_sub(SLACK), self.end[OUT].wrapping_add(SLACK));
+        self.flags & RESYN != 0 && self.resyn == syn_ack.ack as u16 && (self.state == State::SynSent || living && !old)
     }
 
     /// The first inbound segment that acknowledges the server's SYN. Nobody can send it who did not get the SYN-ACK.

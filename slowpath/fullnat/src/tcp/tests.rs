@@ -45,12 +45,13 @@ fn closed() -> Conn {
     conn
 }
 
-/// The segment changes nothing at all, not even the tracked numbers.
+/// The segment changes nothing, not even the tracked numbers. (That there was a SYN may be remembered.)
 #[track_caller]
 fn ignored(conn: &mut Conn, direction: Direction, segment: Segment) {
     let before = *conn;
     let outcome = conn.on_segment(direction, &segment);
-    assert_eq!(*conn, before, "{segment:?}");
+    let known = |c: &Conn| (c.end, c.ack, c.state, c.wants_toa());
+    assert_eq!(known(conn), known(&before), "{segment:?}");
     assert!(!outcome.changed());
     assert!(matches!(outcome.event, Event::None | Event::RstIgnored));
 }
@@ -147,11 +148,51 @@ fn a_syn_in_a_living_connection_changes_nothing() {
 }
 
 #[test]
+fn a_server_that_forgot_the_connection_begins_anew_on_the_clients_syn() {
+    let half_closed = |direction| {
+        let mut conn = established();
+        conn.on_segment(Inbound, &seg(ACK, 101, 501, 10));
+        conn.on_segment(Outbound, &seg(ACK, 501, 111, 10));
+        conn.on_segment(Inbound, &seg(ACK, 111, 511, 0));
+        assert!(!conn.wants_toa());
+        match direction {
+            Inbound => conn.on_segment(Inbound, &seg(FIN | ACK, 111, 511, 0)),
+            Outbound => conn.on_segment(Outbound, &seg(FIN | ACK, 511, 111, 0)),
+        };
+        conn
+    };
+    for mut conn in [established(), half_closed(Inbound), half_closed(Outbound)] {
+        // Not without the client's SYN, not for another, and not by the first SYN-ACK once more.
+        ignored(&mut conn, Outbound, seg(SYN | ACK, 0x7000_0000, 70_001, 0));
+        ignored(&mut conn, Inbound, seg(SYN, 70_000, 0, 0));
+        ignored(&mut conn, Outbound, seg(SYN | ACK, 0x7000_0000, 70_002, 0));
+        ignored(&mut conn, Outbound, seg(SYN | ACK, 500, 70_001, 0));
+        let outcome = conn.on_segment(Outbound, &seg(SYN | ACK, 0x7000_0000, 70_001, 0));
+        assert_eq!(outcome.to, State::SynRecv);
+        assert!(Timeouts::default().shortened(&outcome).is_some());
+        assert_eq!(conn.on_segment(Inbound, &seg(ACK, 70_001, 0x7000_0001, 0)).event, Event::Established);
+        assert!(conn.wants_toa(), "the new connection's server is told again");
+        assert_eq!(conn.on_segment(Inbound, &seg(RST, 70_001, 0, 0)).event, Event::RstAccepted);
+    }
+    let mut over = time_wait();
+    over.on_segment(Inbound, &seg(SYN, 70_000, 0, 0));
+    ignored(&mut over, Outbound, seg(SYN | ACK, 0x7000_0000, 70_001, 0));
+}
+
+#[test]
+fn repeated_syns_and_syn_acks_of_a_living_connection_begin_nothing() {
+    let mut conn = established();
+    conn.on_segment(Outbound, &seg(ACK, 501, 101, 5_000));
+    conn.on_segment(Inbound, &seg(ACK, 101, 5_501, 0));
+    ignored(&mut conn, Inbound, seg(SYN, 100, 0, 0));
+    ignored(&mut conn, Outbound, seg(SYN | ACK, 500, 101, 0));
+}
+
+#[test]
 fn a_syn_reopens_what_is_over() {
     let reopens = |mut conn: Conn, direction, seq| {
-        let before = conn;
         let outcome = conn.on_segment(direction, &seg(SYN, seq, 0, 0));
-        assert_eq!(conn, before);
+        assert!(!outcome.changed());
         outcome.event == Event::Reopen
     };
     for seq in [0, 100, 102, 0x9000_0000] {

@@ -5,7 +5,7 @@
 //!                                                                          Cold (8), wheel links (8): arrays beside
 //! ```
 //!
-//! Everything is sized at start and never moves: about 110 bytes per IPv4 session and 174 per IPv6 session. The index
+//! Everything is sized at start and never moves: 104 bytes per IPv4 session and 168 per IPv6 session. The index
 //! is touched at start; the arrays page by page, as the number of sessions first reaches them.
 //!
 //! For a burst: [`SessionTable::probe`] all keys, then [`SessionTable::touch_candidate`] all probes, then

@@ -7,6 +7,8 @@
 //!     │ RST              │ RST                └──server's FIN──▶ CloseWait ──client's FIN──▶ LastAck ───────▶ TimeWait
 //!     ▼                  ▼                                                                          acked
 //!   Close ◀── valid RST, in every state but TimeWait        client's SYN in LastAck, TimeWait or Close: Reopen
+//!
+//!  Established, FinWait, CloseWait, LastAck ──server's SYN-ACK to a new SYN of the client──▶ SynRecv
 //! ```
 //!
 //! For each direction it tracks the end of the highest sequence range sent and the highest acknowledgment sent, by the

@@ -6,15 +6,11 @@ use std::sync::Arc;
 
 use fullnat::id::{Proto, RPort, ServerId, ServiceId, VPort};
 use fullnat::plan::{Interface, LocalPool, PersistenceRule, Plan, Server, ServerShared, Service};
-use fullnat::sched::SchedulerKind;
+use fullnat::sched::{DEFAULT_TABLE_SIZE, SchedulerKind};
 use fullnat::wire::Mac;
 
 use super::Config;
 use super::types::{self, HashBy, Protocol, Scheduler};
-
-/// Table size of the scheduler `mh` when none is given; the larger of the two that the Maglev paper measures is 655373,
-/// the smaller this one.
-pub(super) const DEFAULT_TABLE_SIZE: u32 = 65_537;
 
 /// Why a config that passed its checks cannot be compiled now.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

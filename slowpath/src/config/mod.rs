@@ -13,6 +13,7 @@ mod bounds;
 pub mod compile;
 mod decode;
 pub mod device;
+mod machine;
 mod path;
 mod problem;
 mod reference;
@@ -104,12 +105,15 @@ impl Config {
 
     /// What is allowed but probably not meant, a line each.
     pub fn warnings(&self) -> impl Iterator<Item = String> {
-        self.warnings.iter().map(|problem| {
-            let mut line = String::new();
-            // Writing to a String never fails.
-            let _ = problem.write(&mut line, &self.path, "warning: ");
-            line
-        })
+        self.warnings.iter().map(|problem| self.warning(problem))
+    }
+
+    /// A warning as a line.
+    fn warning(&self, problem: &Problem) -> String {
+        let mut line = String::new();
+        // Writing to a String never fails.
+        let _ = problem.write(&mut line, &self.path, "warning: ");
+        line
     }
 }
 
@@ -188,7 +192,9 @@ pub fn check_command(path: &Path) -> ExitCode {
     match load(path) {
         Ok(config) => {
             // When nobody reads the words, the exit code still tells.
-            config.warnings().for_each(|line| drop(writeln!(io::stderr(), "{line}")));
+            for line in config.warnings().chain(config.machine_warnings()) {
+                let _ = writeln!(io::stderr(), "{line}");
+            }
             let servers: usize = config.service.iter().map(|s| s.servers.len()).sum();
             let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
             let (services, servers) = (counted(config.service.len(), "service"), counted(servers, "server"));

@@ -65,8 +65,9 @@ Carom reads one [TOML](https://toml.io) file. This is a whole one; everything el
 const AFTER_EXAMPLE: &str = "```
 
 `carom check -c carom.toml` checks a file without starting anything. It prints one line for each problem, with line, column,
-key and the mend, and exits with 2; the same checks run at start and at every reload. Unknown keys are errors. `carom schema`
-prints the [JSON Schema](config.schema.json) of the file, which editors with TOML support complete and check against.
+key and the mend, and exits with 2; the same checks run at start and at every reload. Unknown keys are errors. What is allowed
+but probably not meant is a warning, and changes no exit code. `carom schema` prints the [JSON Schema](config.schema.json) of
+the file, which editors with TOML support complete and check against.
 
 On SIGHUP Carom reads the file again. Services, servers, pools, routes, interface addresses, timeouts and the quarantine
 change in place and break no connection that is still served. What says *needs a restart* below is refused with the name of

@@ -1,10 +1,13 @@
 //! The config file: what is accepted, what is refused and in which words, what it is compiled to, and its reference.
 
+mod command;
 mod compile;
 mod docs;
 mod files;
 mod noise;
 mod reload;
+mod schema;
+mod values;
 
 use std::path::{Path, PathBuf};
 

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
 use fullnat::route::Routes;
+use fullnat::sched::{DEFAULT_TABLE_SIZE, is_prime};
 
 use super::{Owners, Report, Role, family, host};
 use crate::config::bounds;
-use crate::config::compile::DEFAULT_TABLE_SIZE;
 use crate::config::decode::nearest;
 use crate::config::path::KeyPath;
 use crate::config::short::Persistence;
@@ -168,11 +168,6 @@ fn check_table(size: u32, servers: usize, path: &KeyPath, report: &mut Report<'_
             format!("{size} slots for {servers} servers spread unevenly; a prime of 100 times as many is better"),
         );
     }
-}
-
-/// Trial division; sizes are below 2^21, so at most some 1450 steps.
-fn is_prime(n: u32) -> bool {
-    n >= 2 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d))
 }
 
 fn check_toa(service: &Service, path: &KeyPath, report: &mut Report<'_>) {

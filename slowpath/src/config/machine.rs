@@ -1,0 +1,60 @@
+//! What a config needs of the machine it is checked on. The config may be meant for another one, so these are warnings;
+//! at start the same things are errors of those who need them.
+
+use std::fs;
+use std::path::Path;
+
+use super::path::KeyPath;
+use super::{Config, Problem};
+
+/// The CPUs that are online, as the kernel lists them: `0-3,8`.
+const ONLINE: &str = "/sys/devices/system/cpu/online";
+
+impl Config {
+    /// What this machine lacks, a line each.
+    pub fn machine_warnings(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let online = fs::read_to_string(ONLINE).ok().and_then(|list| parse_cpus(&list));
+        if let Some(online) = online {
+            let cpus = KeyPath::key("workers").join("cpus");
+            for (i, cpu) in self.workers.cpus.iter().enumerate().filter(|(_, cpu)| !online.contains(cpu)) {
+                let message = format!("CPU {cpu} is not online on this machine, which has {} CPUs", online.len());
+                problems.push(self.source.problem(&cpus.item(i), None, message));
+            }
+        }
+        problems.extend(self.socket_directory());
+        problems.iter().map(|problem| self.warning(problem)).collect()
+    }
+
+    fn socket_directory(&self) -> Option<Problem> {
+        let directory = self.admin.socket.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if directory.is_dir() {
+            return None;
+        }
+        let message =
+            format!("there is no directory {} on this machine; make it before the start", directory.display());
+        Some(self.source.problem(&KeyPath::key("admin").join("socket"), None, message))
+    }
+}
+
+/// Reads a list of ranges; `None` when it is none.
+fn parse_cpus(list: &str) -> Option<Vec<u16>> {
+    let mut cpus = Vec::new();
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        cpus.extend(first.parse::<u16>().ok()?..=last.parse().ok()?);
+    }
+    Some(cpus)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_cpus() {
+        assert_eq!(parse_cpus("0-3,8\n"), Some(vec![0, 1, 2, 3, 8]));
+        assert_eq!(parse_cpus("5"), Some(vec![5]));
+        assert_eq!(parse_cpus("none"), None);
+    }
+}

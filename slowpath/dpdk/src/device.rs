@@ -103,12 +103,11 @@ impl fmt::Display for DeviceError {
                 if *errno != 0 {
                     write!(f, " ({})", os::errno_text(*errno))?;
                 }
-                if log.is_empty() {
-                    let driver = driver_of(device);
-                    write!(f, "; is {driver:?} a driver? Known are {}", KNOWN_DRIVERS.join(", "))
-                } else {
-                    write!(f, "; it says: {}", log.join(" | "))
+                let driver = driver_of(device);
+                if !KNOWN_DRIVERS.contains(&driver) {
+                    write!(f, "; {driver:?} is none of the drivers known to work: {}", KNOWN_DRIVERS.join(", "))?;
                 }
+                if log.is_empty() { Ok(()) } else { write!(f, "; DPDK says: {}", log.join(" | ")) }
             }
         }
     }
@@ -126,7 +125,8 @@ const KNOWN_DRIVERS: &[&str] = &[
     "net_ring",
     "net_tap",
     "net_vhost",
-    "net_virtio_user (virtio_user)",
+    "net_virtio_user",
+    "virtio_user",
 ];
 
 impl Device {

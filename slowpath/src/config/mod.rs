@@ -5,8 +5,9 @@
 //!   operator wrote with defaults filled in; [`Config::workers`], [`Config::eal_devices`] and [`Config::routes`] are worked
 //!   out from it.
 //! - [`Compiler`] lives as long as the daemon. [`Compiler::compile`] makes the plan of the next generation; services and
-//!   servers keep their ids and shared counters.
+//!   servers keep their ids and shared counters, removed servers with sessions their slot.
 //! - [`Config::check_reload`] refuses what cannot change without a restart. A reload is: `load`, `check_reload`, `compile`.
+//! - [`Config::warnings`] are about the config, [`Config::machine_warnings`] about the machine it is checked on.
 //! - [`check_command`] is `carom check`; [`schema`] and [`reference_markdown`] describe the file.
 
 mod bounds;

@@ -21,16 +21,16 @@ impl<F: Frame> Desk<F> {
         rx: Rx<'_>,
         family: &mut Family<A>,
         frame: F,
-        packet: IcmpPacket<A>,
+        packet: &IcmpPacket<A>,
         out: &mut impl Output<F>,
     ) {
         let own = rx.plan.own(packet.dst.into());
-        match icmp::message(frame.bytes(), &packet) {
+        match icmp::message(frame.bytes(), packet) {
             Err(reason) => self.counters.count_drop(reason),
-            Ok(Message::Neighbor) => self.neighbor_message(rx, frame, &packet, out),
+            Ok(Message::Neighbor) => self.neighbor_message(rx, frame, packet, out),
             Ok(_) if own.is_none() => self.counters.count_drop(DropReason::NoService),
-            Ok(Message::EchoRequest) => self.echo(rx, frame, &packet, out),
-            Ok(Message::Error(quote)) => self.icmp_error(rx, family, frame, &packet, &quote, out),
+            Ok(Message::EchoRequest) => self.echo(rx, frame, packet, out),
+            Ok(Message::Error(quote)) => self.icmp_error(rx, family, frame, packet, &quote, out),
             Ok(Message::EchoReply | Message::Other) => self.counters.count_drop(DropReason::IcmpType),
         }
     }

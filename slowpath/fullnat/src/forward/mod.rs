@@ -177,13 +177,17 @@ impl<F: Frame> Forwarder<F> {
             let mut arrivals_v4 = ArrayVec::new();
             let mut arrivals_v6 = ArrayVec::new();
             for frame in frames.by_ref().take(BURST) {
-                match parse_for(mac, frame.bytes()) {
-                    Ok(Packet::V4(flow)) => arrivals_v4.push(v4.arrival(frame, flow)),
-                    Ok(Packet::V6(flow)) => arrivals_v6.push(v6.arrival(frame, flow)),
+                // By reference: moved out of the result, the larger packets would be copied twice.
+                match &parse(frame.bytes()) {
+                    Ok(packet) if !is_for(mac, frame.bytes(), packet) => {
+                        desk.counters.count_drop(DropReason::NotOurMac)
+                    }
+                    Ok(Packet::V4(flow)) => arrivals_v4.push(v4.arrival(frame, *flow)),
+                    Ok(Packet::V6(flow)) => arrivals_v6.push(v6.arrival(frame, *flow)),
                     Ok(Packet::Icmp4(packet)) => desk.icmp(rx, v4, frame, packet, out),
                     Ok(Packet::Icmp6(packet)) => desk.icmp(rx, v6, frame, packet, out),
-                    Ok(Packet::Arp(packet)) => desk.arp(rx, frame, &packet, out),
-                    Err(reason) => desk.counters.count_drop(reason),
+                    Ok(Packet::Arp(packet)) => desk.arp(rx, frame, packet, out),
+                    Err(reason) => desk.counters.count_drop(*reason),
                 }
             }
             desk.flows(rx, v4, arrivals_v4, out);
@@ -226,16 +230,11 @@ impl<F: Frame> Desk<F> {
     }
 }
 
-/// Parses a frame for the interface with this MAC address. Frames to a group are for us only if they ask for an address.
+/// Whether a frame is for the interface with this MAC address. One to a group is only if it asks for an address.
 #[inline(always)]
-fn parse_for(mac: Mac, frame: &[u8]) -> Result<Packet, DropReason> {
-    let packet = parse(frame)?;
+fn is_for(mac: Mac, frame: &[u8], packet: &Packet) -> bool {
     let to = ethernet::destination(frame);
-    match packet {
-        _ if to == mac => Ok(packet),
-        Packet::Arp(_) | Packet::Icmp6(_) if to.is_group() => Ok(packet),
-        _ => Err(DropReason::NotOurMac),
-    }
+    to == mac || to.is_group() && matches!(packet, Packet::Arp(_) | Packet::Icmp6(_))
 }
 
 /// What the TCP state machine needs of a segment.

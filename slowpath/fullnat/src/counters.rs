@@ -84,7 +84,7 @@ pub struct Counters {
     pub toa_added: Counter,
     /// Client-made TOA options removed.
     pub toa_stripped: Counter,
-    /// Segments that should have carried TOA and had no room among the TCP options.
+    /// Segments that should have carried TOA and had no room among the TCP options, or in the buffer.
     pub toa_no_room: Counter,
     /// Segments that should have carried TOA and would have exceeded the MTU.
     pub toa_over_mtu: Counter,
@@ -94,6 +94,8 @@ pub struct Counters {
     pub echo_answered: Counter,
     /// ARP requests and neighbour solicitations answered.
     pub neighbor_answered: Counter,
+    /// ARP packets and neighbour discovery messages that were read and needed no answer.
+    pub neighbor_heard: Counter,
     /// ICMP errors sent on the balancer's own account.
     pub icmp_sent: Counter,
     /// RST segments sent to clients.
@@ -133,6 +135,7 @@ impl Counters {
             icmp_translated: Counter::default(),
             echo_answered: Counter::default(),
             neighbor_answered: Counter::default(),
+            neighbor_heard: Counter::default(),
             icmp_sent: Counter::default(),
             rst_sent: Counter::default(),
             replies_limited: Counter::default(),

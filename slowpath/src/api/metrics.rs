@@ -91,6 +91,9 @@ const WORKER: &[WorkerMetric] = &[
     (counter("carom_neighbor_answered_total", "worker", "ARP requests and neighbour solicitations answered."), |c| {
         c.neighbor_answered
     }),
+    (counter("carom_neighbor_heard_total", "worker", "ARP and neighbour discovery read, no answer needed."), |c| {
+        c.neighbor_heard
+    }),
 ];
 
 /// Traffic of one direction or both, and how to read it; the second text is the `direction` label.

@@ -132,6 +132,8 @@ pub struct WorkerCounters {
     pub echo_answered: u64,
     /// ARP requests and neighbour solicitations answered.
     pub neighbor_answered: u64,
+    /// ARP packets and neighbour discovery messages that needed no answer.
+    pub neighbor_heard: u64,
 }
 
 impl WorkerCounters {

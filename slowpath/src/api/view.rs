@@ -232,6 +232,7 @@ fn add_worker(sum: &mut WorkerCounters, c: &Counters) {
         icmp_sent,
         echo_answered,
         neighbor_answered,
+        neighbor_heard,
     } = sum;
     *rx_packets += c.rx_packets.get();
     *rx_bytes += c.rx_bytes.get();
@@ -259,6 +260,7 @@ fn add_worker(sum: &mut WorkerCounters, c: &Counters) {
     *icmp_sent += c.icmp_sent.get();
     *echo_answered += c.echo_answered.get();
     *neighbor_answered += c.neighbor_answered.get();
+    *neighbor_heard += c.neighbor_heard.get();
 }
 
 /// `GET /v1/neighbors`.

@@ -86,9 +86,9 @@ impl<F: Frame> Desk<F> {
         let client = (flow.key.src, CPort(flow.key.sport));
         match toa::insert(frame, flow, client, mtu) {
             Ok(()) => self.counters.toa_added.add(1),
-            Err(NoRoom::Options) => self.counters.toa_no_room.add(1),
+            // Not a drop: the segment goes on without it.
+            Err(NoRoom::Options | NoRoom::Headroom) => self.counters.toa_no_room.add(1),
             Err(NoRoom::Mtu) => self.counters.toa_over_mtu.add(1),
-            Err(NoRoom::Headroom) => self.counters.count_drop(DropReason::NoBuffer),
         }
     }
 

@@ -21,7 +21,7 @@ impl<F: Frame> Desk<F> {
             self.neighbors.learn(rx.iface, packet.sender.into(), packet.sender_mac, rx.now, solicited);
         }
         if packet.op != Op::Request || !for_us {
-            return;
+            return self.counters.neighbor_heard.add(1);
         }
         if arp::reply(&mut frame, packet, rx.plan.interface(rx.iface).mac) {
             self.counters.neighbor_answered.add(1);
@@ -44,6 +44,7 @@ impl<F: Frame> Desk<F> {
             Ok(Neighbor::Advertisement { target, mac, solicited, replaces }) => {
                 // An answer to a unicast probe may leave its MAC address out: the one asked is still the one.
                 let known = || crate::wire::ethernet::source(frame.bytes());
+                self.counters.neighbor_heard.add(1);
                 if replaces || solicited {
                     self.neighbors.learn(rx.iface, target.into(), mac.unwrap_or_else(known), rx.now, solicited);
                 }
@@ -53,7 +54,7 @@ impl<F: Frame> Desk<F> {
                     self.neighbors.learn(rx.iface, from.into(), mac, rx.now, false);
                 }
                 if !answers(rx.plan, rx.iface, target.into()) {
-                    return;
+                    return self.counters.neighbor_heard.add(1);
                 }
                 if ndp::reply(&mut frame, from, target, rx.plan.interface(rx.iface).mac) {
                     self.counters.neighbor_answered.add(1);

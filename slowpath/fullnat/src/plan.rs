@@ -34,6 +34,8 @@ pub struct Plan {
     servers: Vec<Option<Server>>,
     by_vip: HashMap<(IpAddr, VPort, Proto), ServiceId>,
     own: HashMap<IpAddr, Own>,
+    /// VIPs and LIPs of earlier plans: sessions over them go on.
+    former: HashMap<IpAddr, Own>,
     /// By service slot; empty where the scheduler needs none.
     hash_tables: Vec<HashTable>,
 }
@@ -206,6 +208,7 @@ impl Plan {
             servers: slots(servers, |s| s.id.0),
             by_vip,
             own,
+            former: HashMap::new(),
             hash_tables: Vec::new(),
         };
         let table = |s: &Option<Service>| s.as_ref().and_then(|s| HashTable::build(s, &plan)).unwrap_or_default();
@@ -246,6 +249,17 @@ impl Plan {
     /// What `address` is for, when it is ours.
     pub fn own(&self, address: IpAddr) -> Option<Own> {
         self.own.get(&address).copied()
+    }
+
+    /// What `address` is for, or was for in an earlier plan. Packets for it may be of a session that goes on.
+    pub fn own_or_former(&self, address: IpAddr) -> Option<Own> {
+        self.own(address).or_else(|| self.former.get(&address).copied())
+    }
+
+    /// Remembers what addresses were for in earlier plans. We answer for them no more, but the sessions over them go on,
+    /// and a packet of theirs that lands at another worker must find its owner.
+    pub fn remember(&mut self, former: impl IntoIterator<Item = (IpAddr, Own)>) {
+        self.former.extend(former);
     }
 
     /// The interface in this slot. Ids come from the plan itself, which has at least one interface.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use fullnat::id::{Proto, RPort, ServerId, ServiceId, VPort};
-use fullnat::plan::{Interface, LocalPool, PersistenceRule, Plan, Server, ServerShared, Service};
+use fullnat::plan::{Interface, LocalPool, Own, PersistenceRule, Plan, Server, ServerShared, Service};
 use fullnat::sched::{DEFAULT_TABLE_SIZE, SchedulerKind};
 use fullnat::wire::Mac;
 
@@ -73,6 +73,8 @@ pub struct Compiler {
     generation: u64,
     services: Vec<KnownService>,
     servers: HashMap<(ServiceId, SocketAddr), KnownServer>,
+    /// Every VIP and LIP there was. Never forgotten: nobody knows when the last session over one ends, and they are few.
+    addresses: HashMap<IpAddr, Own>,
 }
 
 impl Compiler {
@@ -104,7 +106,7 @@ impl Compiler {
         self.generation += 1;
         self.services = services;
         self.servers = servers;
-        Ok(Plan::new(
+        let mut plan = Plan::new(
             self.generation,
             interfaces(config, macs),
             config.routes().clone(),
@@ -112,7 +114,10 @@ impl Compiler {
             config.snat.quarantine.as_ms(),
             compiled,
             self.servers.values().map(|known| known.server.clone()).collect(),
-        ))
+        );
+        plan.remember(self.addresses.iter().map(|(&address, &own)| (address, own)));
+        self.addresses.extend(plan.own_addresses().filter(|(_, own)| matches!(own, Own::Vip | Own::Lip)));
+        Ok(plan)
     }
 
     /// Gives each service of the config its id: that of the service that had its address, else of the one that had its

@@ -31,13 +31,7 @@ impl<F: Frame> Desk<F> {
         let key = &arrival.flow.key;
         let dst: IpAddr = key.dst.into();
         let Some(service) = rx.plan.service_at(dst, VPort(key.dport), key.proto) else {
-            if rx.plan.own(dst) != Some(Own::Lip) {
-                return self.counters.count_drop(DropReason::NoService);
-            }
-            return match self.spread.outbound(self.worker, rx.iface, key) {
-                owner if owner == self.worker => self.counters.count_drop(DropReason::NoSession),
-                owner => out.hand_over(owner, rx.iface, arrival.frame),
-            };
+            return self.serviceless(rx, arrival, out);
         };
         let owner = self.spread.inbound(self.worker, rx.iface, key, arrival.hash);
         if owner != self.worker {
@@ -59,6 +53,22 @@ impl<F: Frame> Desk<F> {
                 self.counters.service(service.id).refused.add(1);
                 self.refuse(rx, arrival, reason, out);
             }
+        }
+    }
+
+    /// A packet to no service: the answer of a real server, or of a session whose service was removed, for their owner; or
+    /// for nobody.
+    fn serviceless<A: Addr>(&mut self, rx: Rx<'_>, arrival: Arrival<F, A>, out: &mut impl Output<F>) {
+        let key = &arrival.flow.key;
+        let (owner, reason) = match rx.plan.own_or_former(key.dst.into()) {
+            Some(Own::Lip) => (self.spread.outbound(self.worker, rx.iface, key), DropReason::NoSession),
+            Some(Own::Vip) => (self.spread.inbound(self.worker, rx.iface, key, arrival.hash), DropReason::NoService),
+            Some(Own::Interface(_)) | None => (self.worker, DropReason::NoService),
+        };
+        if owner == self.worker {
+            self.counters.count_drop(reason);
+        } else {
+            out.hand_over(owner, rx.iface, arrival.frame);
         }
     }
 

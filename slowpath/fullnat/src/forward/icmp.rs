@@ -24,13 +24,12 @@ impl<F: Frame> Desk<F> {
         packet: &IcmpPacket<A>,
         out: &mut impl Output<F>,
     ) {
-        let own = rx.plan.own(packet.dst.into());
         match icmp::message(frame.bytes(), packet) {
             Err(reason) => self.counters.count_drop(reason),
             Ok(Message::Neighbor) => self.neighbor_message(rx, frame, packet, out),
-            Ok(_) if own.is_none() => self.counters.count_drop(DropReason::NoService),
-            Ok(Message::EchoRequest) => self.echo(rx, frame, packet, out),
             Ok(Message::Error(quote)) => self.icmp_error(rx, family, frame, packet, &quote, out),
+            Ok(_) if rx.plan.own(packet.dst.into()).is_none() => self.counters.count_drop(DropReason::NoService),
+            Ok(Message::EchoRequest) => self.echo(rx, frame, packet, out),
             Ok(Message::EchoReply | Message::Other) => self.counters.count_drop(DropReason::IcmpType),
         }
     }
@@ -66,9 +65,10 @@ impl<F: Frame> Desk<F> {
         let key = quote.key.reversed();
         let hash = family.sessions.hash(&key);
         let Some((idx, direction)) = family.sessions.find(&key, hash) else {
-            let owner = match rx.plan.own(key.dst.into()) {
+            let owner = match rx.plan.own_or_former(key.dst.into()) {
                 Some(Own::Lip) => self.spread.outbound(self.worker, rx.iface, &key),
-                _ => self.spread.inbound(self.worker, rx.iface, &key, hash),
+                Some(Own::Vip) => self.spread.inbound(self.worker, rx.iface, &key, hash),
+                Some(Own::Interface(_)) | None => self.worker,
             };
             return match owner {
                 here if here == self.worker => self.counters.count_drop(DropReason::IcmpNoSession),

@@ -1,0 +1,13 @@
+//! The packet's way from outside: forwarders in a simulated network whose clock, frames and workers the tests hold. What
+//! comes out is compared byte for byte with frames built from scratch, and after each step the whole set of counters that
+//! changed with the set that should have.
+
+mod admission;
+mod books;
+mod consistency;
+mod sim;
+mod talk;
+mod world;
+
+mod tcp_life;
+mod toa;

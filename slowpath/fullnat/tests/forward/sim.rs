@@ -1,0 +1,318 @@
+//! The workers with their forwarders, the clock, and the wires.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fullnat::counters::Counters;
+use fullnat::forward::{Forwarder, Output, PortView, SessionView, Setup};
+use fullnat::frame::{Frame, HeapFrame};
+use fullnat::id::{IfaceId, WorkerId};
+use fullnat::neighbor::{Neighbors, Pins};
+use fullnat::persistence::Persistence;
+use fullnat::plan::Plan;
+use fullnat::ports::LportOwners;
+use fullnat::spread::Spread;
+use fullnat::time::Time;
+use fullnat::wire::testing::verify;
+
+use crate::books::{self, Books, Expect};
+use crate::world::{GROUP, World, frame};
+
+/// A frame that left.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Sent {
+    pub iface: IfaceId,
+    pub bytes: Vec<u8>,
+}
+
+/// Where the forwarders' frames end up.
+#[derive(Default)]
+pub struct Wires {
+    sent: Vec<Sent>,
+    handed: VecDeque<(WorkerId, IfaceId, HeapFrame)>,
+    allocated: u64,
+}
+
+impl Output<HeapFrame> for Wires {
+    fn transmit(&mut self, iface: IfaceId, frame: HeapFrame) {
+        self.sent.push(Sent { iface, bytes: frame.bytes().to_vec() });
+    }
+
+    fn hand_over(&mut self, to: WorkerId, iface: IfaceId, frame: HeapFrame) {
+        self.handed.push_back((to, iface, frame));
+    }
+
+    fn alloc(&mut self) -> Option<HeapFrame> {
+        self.allocated += 1;
+        Some(frame(&[]))
+    }
+}
+
+/// How a simulation differs from the usual.
+#[derive(Clone)]
+pub struct Options {
+    pub workers: u8,
+    pub spread: Spread,
+    pub sessions: usize,
+    pub replies_per_second: u32,
+    pub pending_per_nexthop: usize,
+    /// Next hops are known from the start.
+    pub pinned: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            workers: 1,
+            spread: Spread::Software(LportOwners::new(1)),
+            sessions: 4096,
+            replies_per_second: 1_000_000,
+            pending_per_nexthop: 16,
+            pinned: true,
+        }
+    }
+}
+
+impl Options {
+    /// This many workers, to which packets come as it happens.
+    pub fn software(workers: u8) -> Self {
+        Options { workers, spread: Spread::Software(LportOwners::new(workers)), ..Options::default() }
+    }
+}
+
+pub struct Worker {
+    pub forwarder: Forwarder<HeapFrame>,
+    pub counters: Arc<Counters>,
+}
+
+/// The balancer in its network.
+pub struct Sim {
+    pub now: Time,
+    pub world: World,
+    pub workers: Vec<Worker>,
+    pub neighbors: Arc<Neighbors>,
+    /// The worker at which frames from outside arrive.
+    pub lands_on: usize,
+    /// Frames received from outside, and frames handed from worker to worker.
+    pub received: u64,
+    pub handed: u64,
+    /// Frames transmitted, and those of them that answer no other.
+    pub transmitted: u64,
+    pub made: u64,
+    pins: u32,
+    plan: Arc<Plan>,
+    seen: Books,
+}
+
+impl Sim {
+    pub fn with(mut world: World, options: Options) -> Self {
+        // Not 0, and short times wrap soon after.
+        let now = Time((1 << 32) - 100_000);
+        let plan = world.plan();
+        let neighbors = Arc::new(Neighbors::new(512, [1, 2]));
+        if options.pinned {
+            let hops = world.next_hops().into_iter().map(|(iface, addr, mac)| (iface, addr, Some(mac)));
+            // Held for good: the pins' own end would not let go of them.
+            Pins::default().update(&neighbors, hops).expect("room for the pins");
+        }
+        let pins = neighbors.iter().map(|n| n.holders).sum();
+        let persistence = Arc::new(Persistence::new(1024, [3, 4]));
+        let worker = |n: u8| {
+            let counters = Arc::new(Counters::new(4, usize::from(4 * GROUP)));
+            let setup = Setup {
+                worker: WorkerId(n),
+                spread: options.spread.clone(),
+                sessions_v4: options.sessions,
+                sessions_v6: options.sessions,
+                hash_key: (5, 6),
+                seed: 7 + u64::from(n),
+                icmp_per_second: options.replies_per_second,
+                resets_per_second: options.replies_per_second,
+                pending_per_nexthop: options.pending_per_nexthop,
+                neighbors: Arc::clone(&neighbors),
+                persistence: Arc::clone(&persistence),
+                counters: Arc::clone(&counters),
+                plan: Arc::clone(&plan),
+                now,
+            };
+            Worker { forwarder: Forwarder::new(setup), counters }
+        };
+        let workers = (0..options.workers).map(worker).collect();
+        let (seen, received, handed, transmitted, made) = (Books::new(), 0, 0, 0, 0);
+        let lands_on = 0;
+        Sim { now, world, workers, neighbors, lands_on, received, handed, transmitted, made, pins, plan, seen }
+    }
+
+    /// A simulation past its announcements, with the usual options.
+    pub fn quiet(world: World) -> Self {
+        Sim::quiet_with(world, Options::default())
+    }
+
+    /// A simulation past its announcements.
+    pub fn quiet_with(world: World, options: Options) -> Self {
+        let mut sim = Sim::with(world, options);
+        for _ in 0..32 {
+            sim.tick();
+        }
+        sim
+    }
+
+    /// A frame arrives.
+    pub fn rx(&mut self, iface: IfaceId, bytes: &[u8]) -> Vec<Sent> {
+        self.rx_at(self.lands_on, iface, &[bytes.to_vec()])
+    }
+
+    /// A frame arrives, and exactly one leaves.
+    pub fn rx_one(&mut self, iface: IfaceId, bytes: &[u8]) -> Sent {
+        let mut sent = self.rx(iface, bytes);
+        assert_eq!(sent.len(), 1, "frames that left: {sent:02x?}");
+        sent.remove(0)
+    }
+
+    /// A burst arrives at a worker. Returns what leaves, hand-overs included. A frame is handed over once at most.
+    pub fn rx_at(&mut self, worker: usize, iface: IfaceId, frames: &[Vec<u8>]) -> Vec<Sent> {
+        let mut wires = Wires::default();
+        self.received += frames.len() as u64;
+        let burst: Vec<_> = frames.iter().map(|bytes| frame(bytes)).collect();
+        self.workers[worker].forwarder.receive(self.now, iface, burst, &mut wires);
+        let handed = std::mem::take(&mut wires.handed);
+        self.handed += handed.len() as u64;
+        for (to, iface, frame) in handed {
+            assert_ne!(usize::from(to.0), worker, "handed to itself");
+            self.workers[usize::from(to.0)].forwarder.receive(self.now, iface, [frame], &mut wires);
+            assert!(wires.handed.is_empty(), "handed over twice");
+        }
+        self.left(wires)
+    }
+
+    fn left(&mut self, wires: Wires) -> Vec<Sent> {
+        self.transmitted += wires.sent.len() as u64;
+        wires.sent
+    }
+
+    /// Every worker does what is due.
+    pub fn tick(&mut self) -> Vec<Sent> {
+        let mut wires = Wires::default();
+        for worker in &mut self.workers {
+            worker.forwarder.tick(self.now, &mut wires);
+        }
+        assert!(wires.handed.is_empty(), "nothing arrived that could be handed over");
+        self.made += wires.allocated;
+        self.left(wires)
+    }
+
+    /// Time passes in steps of half a second or less, with all that is due done.
+    pub fn advance(&mut self, ms: u64) -> Vec<Sent> {
+        let end = self.now.after(ms);
+        let mut sent = Vec::new();
+        while self.now < end {
+            self.now = Time(end.0.min(self.now.0 + 500));
+            sent.extend(self.tick());
+            sent.extend(self.tick());
+        }
+        sent
+    }
+
+    /// A while passes in which nothing is due but the ends of a few sessions.
+    pub fn advance_quickly(&mut self, ms: u64) {
+        self.now = self.now.after(ms);
+        for _ in 0..ms / 256 / 32 + 2 {
+            self.tick();
+        }
+    }
+
+    /// A long time passes in which nothing is due but the ends of sessions.
+    pub fn skip(&mut self, ms: u64) {
+        self.now = self.now.after(ms);
+        // 64 sessions or ticks of the wheel (256 ms each) are done in each round.
+        for _ in 0..(ms / 256 + 4096) / 64 + 2 {
+            self.tick();
+        }
+    }
+
+    /// The operator changed `world`.
+    pub fn reload(&mut self) {
+        self.plan = self.world.plan();
+        for worker in &mut self.workers {
+            worker.forwarder.set_plan(Arc::clone(&self.plan));
+        }
+    }
+
+    /// What the counters did since the last call.
+    pub fn changed(&mut self) -> Books {
+        let now = self.books();
+        let change = books::change(&self.seen, &now);
+        self.seen = now;
+        change
+    }
+
+    /// All counters.
+    pub fn books(&self) -> Books {
+        books::read(self.workers.iter().map(|w| &*w.counters))
+    }
+
+    /// Asserts that the counters did this, and nothing else, since the last look.
+    #[track_caller]
+    pub fn expect(&mut self, expect: &Expect) {
+        assert_eq!(&self.changed(), expect.books());
+    }
+
+    /// All sessions of all workers.
+    pub fn sessions(&self) -> Vec<SessionView> {
+        let mut views = Vec::new();
+        for worker in &self.workers {
+            let mut cursor = Some(0);
+            while let Some(at) = cursor {
+                cursor = worker.forwarder.scan_sessions(self.now, at, 64, |view| views.push(view));
+            }
+        }
+        views
+    }
+
+    /// The only session.
+    #[track_caller]
+    pub fn session(&self) -> SessionView {
+        let sessions = self.sessions();
+        assert_eq!(sessions.len(), 1, "{sessions:?}");
+        sessions[0]
+    }
+
+    /// All port spaces of all workers.
+    pub fn ports(&mut self) -> Vec<PortView> {
+        let mut views = Vec::new();
+        for worker in &mut self.workers {
+            let mut cursor = Some(0);
+            while let Some(at) = cursor {
+                cursor = worker.forwarder.scan_ports(self.now, at, 64, |view| views.push(view));
+            }
+        }
+        views
+    }
+
+    /// How often next hops are held: by each session twice.
+    pub fn holds(&self) -> u32 {
+        self.neighbors.iter().map(|n| n.holders).sum::<u32>() - self.pins
+    }
+
+    /// Ports in use and in quarantine, in all spaces.
+    pub fn ports_used(&mut self) -> (u32, u32) {
+        self.ports().iter().fold((0, 0), |(used, resting), p| (used + p.in_use, resting + p.quarantined))
+    }
+}
+
+/// Asserts that lengths and checksums of an IP frame are right.
+#[track_caller]
+pub fn assert_right(frame: &[u8]) {
+    if let Err(wrong) = verify(frame) {
+        panic!("{wrong}: {frame:02x?}");
+    }
+}
+
+/// Runs a generic test for both families.
+#[macro_export]
+macro_rules! both_families {
+    ($test:ident) => {{
+        $test::<std::net::Ipv4Addr>();
+        $test::<std::net::Ipv6Addr>();
+    }};
+}

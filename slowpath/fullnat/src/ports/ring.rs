@@ -202,6 +202,21 @@ mod tests {
     use crate::testing::Rng;
 
     #[test]
+    fn counting_goes_on_after_a_chunk_of_ripe_entries_is_gone() {
+        let (mut chunks, mut ring) = (Chunks::default(), Ring::default());
+        for n in 0..ENTRIES + 8 {
+            ring.push(&mut chunks, n as u16, u32::from(n >= ENTRIES));
+        }
+        ring.ripen(&chunks, 0, usize::MAX);
+        for n in 0..ENTRIES {
+            assert_eq!(ring.pop(&mut chunks), Some((n as u16, 0)));
+        }
+        assert_eq!((ring.ripe(), chunks.in_use()), (0, 1));
+        ring.ripen(&chunks, 1, usize::MAX);
+        assert_eq!(ring.ripe(), 8);
+    }
+
+    #[test]
     fn agrees_with_a_deque_and_returns_every_chunk() {
         let mut rng = Rng::new(9);
         let mut chunks = Chunks::default();

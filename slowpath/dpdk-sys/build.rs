@@ -34,12 +34,11 @@ const FUNCTIONS: &[&str] = &[
     "rte_eth_stats_get",
     "rte_eth_tx_queue_setup",
     "rte_malloc_get_socket_stats",
-    "rte_mbuf_best_mempool_ops",
     "rte_mempool_avail_count",
     "rte_mempool_in_use_count",
     "rte_pktmbuf_copy",
     "rte_pktmbuf_free_bulk",
-    "rte_pktmbuf_pool_create_by_ops",
+    "rte_pktmbuf_pool_create",
     "rte_ring_create",
     "rte_ring_free",
     "rte_strerror",
@@ -73,6 +72,8 @@ const OPAQUE: &[&str] = &[
 /// Drivers a packet forwarder needs: everything that registers itself in a constructor is linked whole. Crypto,
 /// compression, event, baseband, regex and the like are left out.
 const DRIVER_CLASSES: &[&str] = &["bus", "common", "mempool", "net"];
+/// Common code of drivers that are left out; the first would pull OpenSSL and the IPsec library in.
+const UNUSED_COMMON: &[&str] = &["rte_common_qat", "rte_common_cpt"];
 const OTHER_DRIVER_CLASSES: &[&str] =
     &["baseband", "compress", "crypto", "dma", "event", "gpu", "ml", "raw", "regex", "vdpa"];
 
@@ -185,6 +186,7 @@ fn link(words: &[String]) {
     }
     for name in archives {
         match name.strip_prefix("rte_").and_then(|rest| rest.split_once('_')) {
+            _ if UNUSED_COMMON.contains(&name) => {}
             Some((class, _)) if DRIVER_CLASSES.contains(&class) => {
                 println!("cargo:rustc-link-lib=static:+whole-archive,-bundle={name}");
             }

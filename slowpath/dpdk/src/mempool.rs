@@ -1,6 +1,5 @@
 //! Pools of packet buffers.
 
-use std::ffi::CString;
 use std::fmt;
 use std::ptr::NonNull;
 
@@ -146,11 +145,11 @@ impl Mempool {
         let socket = config.socket.and_then(|n| i32::try_from(n).ok()).unwrap_or(-1);
         let c_name = os::c_string(name);
         let _control = eal.control();
-        // SAFETY: EAL is initialised; the strings end with a zero byte and are copied.
-        let pool = unsafe {
-            let (mbufs, cache, ops) = (config.mbufs, config.cache, Self::ops());
-            sys::rte_pktmbuf_pool_create_by_ops(c_name.as_ptr(), mbufs, cache, 0, room, socket, ops.as_ptr())
-        };
+        // The plain ring (or the platform's own pool) keeps the free buffers. The one with relaxed tails (ring_mt_rts) may
+        // take a freed buffer for one too many, and rte_mempool then loses it without a word.
+        // SAFETY: EAL is initialised; the name ends with a zero byte and is copied.
+        let pool =
+            unsafe { sys::rte_pktmbuf_pool_create(c_name.as_ptr(), config.mbufs, config.cache, 0, room, socket) };
         let pool = NonNull::new(pool).map(|pool| Mempool { pool, data_room: config.data_room });
         pool.ok_or_else(|| match os::rte_errno() {
             libc::EEXIST => MempoolError::NameTaken { name: name.into() },
@@ -161,18 +160,6 @@ impl Mempool {
             }
             errno => MempoolError::Dpdk { errno },
         })
-    }
-
-    /// How free buffers are kept. Where DPDK would take its plain ring, the one with relaxed tails is taken: with the
-    /// plain one a thread that the scheduler stops in the middle makes all others spin, which on a machine with more
-    /// threads than cores costs a time slice.
-    fn ops() -> CString {
-        // SAFETY: EAL is initialised; the answer is a string that ends with a zero byte.
-        match unsafe { os::text(sys::rte_mbuf_best_mempool_ops()) }.as_str() {
-            "ring_mp_mc" => c"ring_mt_rts".to_owned(),
-            // Network processors have pools in hardware.
-            other => os::c_string(other),
-        }
     }
 
     pub(crate) fn as_ptr(self) -> *mut sys::rte_mempool {

@@ -204,10 +204,12 @@ fn wishes_that_cannot_be_met_are_refused_with_the_reason() {
     );
     assert!(error(&name, PortConfig { mtu: Some(9000), ..base.clone() }).contains("an MTU of 9000 is not possible"));
     let pcap = unique("net_pcap");
-    let input = scratch().join("in.pcap");
+    let dir = scratch();
+    let input = dir.join("in.pcap");
     std::fs::write(&input, pcap_empty()).unwrap();
     let text = error(&format!("{pcap},rx_pcap={}", input.display()), PortConfig { rx_queues: 2, ..base.clone() });
     assert!(text.contains("2 receive queues") && text.contains("rx_pcap="), "{text}");
+    std::fs::remove_dir_all(dir).unwrap();
     assert!(error("net_af_packet77,iface=nope0", base.clone()).contains("no network interface \"nope0\""));
     assert!(error("0000:ff:1f.7", base.clone()).contains("no such port"));
     let unknown = error("net_nosuch0,x=1", base.clone());

@@ -29,8 +29,8 @@ const DESCRIPTORS: u16 = 1024;
 const HANDOVER_RING: u32 = 1024;
 /// Buffers a worker keeps at hand.
 const MEMPOOL_CACHE: u32 = 256;
-/// Services and servers that have counters of their own; those beyond share the last.
-const COUNTED: usize = 4096;
+/// Services and servers that have counters of their own: as many as there are ids, since a reload may bring any.
+const COUNTED: usize = 1 << 16;
 
 /// Why the balancer could not be put together.
 #[derive(Debug, thiserror::Error)]

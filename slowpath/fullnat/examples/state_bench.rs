@@ -11,9 +11,10 @@ use fullnat::id::{CPort, LPort, NexthopId, Proto, RPort, ServerId, ServiceId, VP
 use fullnat::ports::{Pool, PortSpaceId, PortSpaces, Remote};
 use fullnat::session::{Cold, Session};
 use fullnat::table::{SessionIdx, SessionTable};
-use fullnat::tcp::{ACK, Conn, SYN, Segment, Timeouts};
+use fullnat::tcp::{Conn, Segment, Timeouts};
 use fullnat::time::Time;
 use fullnat::wheel::Wheel;
+use fullnat::wire::TcpFlags;
 
 const BURST: usize = 32;
 
@@ -74,7 +75,7 @@ fn session(n: u32) -> Session<Ipv4Addr> {
         vport: VPort(443),
         rport: RPort(8443),
         lport: LPort(1024 + (n & 0x3fff) as u16),
-        conn: Conn::tcp(&Segment { seq: n, flags: SYN, ..Segment::default() }, false),
+        conn: Conn::tcp(&Segment { seq: n, flags: TcpFlags::SYN, ..Segment::default() }, false),
         last_seen: 0,
         packets_in: 0,
         packets_out: 0,
@@ -176,14 +177,17 @@ fn touch(t: &mut SessionTable<Ipv4Addr>, idx: SessionIdx, direction: Direction) 
 fn tcp() {
     let n = 4_000_000;
     let timeouts = Timeouts::default();
-    let mut conn = Conn::tcp(&Segment { seq: 0, flags: SYN, ..Segment::default() }, false);
-    conn.on_segment(Direction::Outbound, &Segment { seq: 0, ack: 1, flags: SYN | ACK, payload_len: 0 });
+    let mut conn = Conn::tcp(&Segment { seq: 0, flags: TcpFlags::SYN, ..Segment::default() }, false);
+    conn.on_segment(
+        Direction::Outbound,
+        &Segment { seq: 0, ack: 1, flags: TcpFlags::SYN | TcpFlags::ACK, payload_len: 0, window: 0 },
+    );
     best("TCP machine, data one way, acknowledgments the other", n, || {
         let (mut seq, mut refiled) = (1_u32, 0);
         for _ in 0..n / 2 {
-            let data = Segment { seq, ack: 1, flags: ACK, payload_len: 1400 };
+            let data = Segment { seq, ack: 1, flags: TcpFlags::ACK, payload_len: 1400, window: 0 };
             seq = seq.wrapping_add(1400);
-            let ack = Segment { seq: 1, ack: seq, flags: ACK, payload_len: 0 };
+            let ack = Segment { seq: 1, ack: seq, flags: TcpFlags::ACK, payload_len: 0, window: 0 };
             for (direction, segment) in [(Direction::Inbound, data), (Direction::Outbound, ack)] {
                 let outcome = conn.on_segment(direction, &black_box(segment));
                 refiled += u32::from(timeouts.shortened(&outcome).is_some());

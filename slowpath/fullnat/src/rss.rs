@@ -118,6 +118,11 @@ impl RssSpread {
         Ok(RssSpread { toeplitz: Toeplitz::new(key)?, reta: reta.into() })
     }
 
+    /// How many queues there are: one more than the highest in the table.
+    pub fn queues(&self) -> u16 {
+        self.reta.iter().max().map_or(1, |&queue| queue + 1)
+    }
+
     /// The queue a packet with this key comes to, provided that the port hashes its protocol with ports.
     #[inline]
     pub fn queue<A: Addr>(&self, key: &FlowKey<A>) -> u16 {

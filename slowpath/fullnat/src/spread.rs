@@ -43,6 +43,14 @@ impl Spread {
         }
     }
 
+    /// How many workers share the local ports.
+    pub fn workers(&self) -> u32 {
+        match self {
+            Spread::Sticky(owners) | Spread::Software(owners) => owners.workers(),
+            Spread::Rss(ifaces) => ifaces.iter().map(RssSpread::queues).max().unwrap_or(1).into(),
+        }
+    }
+
     fn queue<A: Addr>(ifaces: &[RssSpread], here: WorkerId, iface: IfaceId, key: &FlowKey<A>) -> WorkerId {
         ifaces.get(usize::from(iface.0)).map_or(here, |spread| WorkerId(spread.queue(key) as u8))
     }

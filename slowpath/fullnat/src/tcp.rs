@@ -17,18 +17,11 @@
 //! segment is forwarded, whatever the machine thinks of it: the ends judge for themselves, and better.
 
 use crate::flow::Direction;
+pub use crate::wire::tcp::Segment;
+use crate::wire::tcp::TcpFlags;
 
 mod timeouts;
 pub use timeouts::Timeouts;
-
-/// FIN bit of [`Segment::flags`].
-pub const FIN: u8 = 0x01;
-/// SYN bit of [`Segment::flags`].
-pub const SYN: u8 = 0x02;
-/// RST bit of [`Segment::flags`].
-pub const RST: u8 = 0x04;
-/// ACK bit of [`Segment::flags`].
-pub const ACK: u8 = 0x10;
 
 /// How far a sequence or acknowledgment number may lie beside what was seen and still be believed, in bytes. Losses in
 /// front of the balancer open gaps and reordering brings old numbers, but neither by 16 MB at once; and if one did, the
@@ -110,35 +103,6 @@ impl State {
             (State::FinWait, Direction::Outbound) | (State::CloseWait, Direction::Inbound) => State::LastAck,
             (state, _) => state,
         }
-    }
-}
-
-/// What the machine needs of a TCP segment.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Segment {
-    /// Sequence number.
-    pub seq: u32,
-    /// Acknowledgment number; without a meaning unless [`ACK`] is set.
-    pub ack: u32,
-    /// The header's flag byte: [`FIN`], [`SYN`], [`RST`], [`ACK`] and others, which are ignored.
-    pub flags: u8,
-    /// Bytes of payload.
-    pub payload_len: u32,
-}
-
-impl Segment {
-    #[inline(always)]
-    fn has(&self, flag: u8) -> bool {
-        self.flags & flag != 0
-    }
-
-    /// The sequence number after the segment; SYN and FIN take one each.
-    #[inline(always)]
-    fn end(&self) -> u32 {
-        self.seq
-            .wrapping_add(self.payload_len)
-            .wrapping_add(u32::from(self.has(SYN)))
-            .wrapping_add(u32::from(self.has(FIN)))
     }
 }
 
@@ -239,7 +203,7 @@ impl Conn {
         let isn_end = syn.seq.wrapping_add(1);
         // Data on the SYN (RFC 7413) may be acknowledged or not.
         Conn {
-            end: [isn_end.wrapping_add(syn.payload_len), 0],
+            end: [isn_end.wrapping_add(u32::from(syn.payload_len)), 0],
             ack: [0, isn_end],
             state: State::SynSent,
             flags: if toa { TOA | TOA_PENDING } else { 0 },
@@ -261,8 +225,8 @@ impl Conn {
         let from = self.state;
         let event = match from {
             State::Free | State::Udp => Event::None,
-            _ if segment.has(RST) => self.on_rst(direction, segment),
-            _ if segment.has(SYN) => self.on_syn(direction, segment),
+            _ if segment.flags.has(TcpFlags::RST) => self.on_rst(direction, segment),
+            _ if segment.flags.has(TcpFlags::SYN) => self.on_syn(direction, segment),
             State::SynRecv if direction == Direction::Inbound => self.on_handshake_ack(segment),
             State::SynRecv | State::Established | State::FinWait | State::CloseWait | State::LastAck => {
                 self.on_ack(direction, segment);
@@ -281,7 +245,9 @@ impl Conn {
             // RFC 1337: a reset must not end TIME-WAIT. And what is closed stays closed.
             (State::TimeWait | State::Close, _) => false,
             // RFC 9293, section 3.10.7.3: the answer to a SYN is valid by its acknowledgment.
-            (State::SynSent, Direction::Outbound) => rst.has(ACK) && within(rst.ack, self.ack[OUT], self.end[IN]),
+            (State::SynSent, Direction::Outbound) => {
+                rst.flags.has(TcpFlags::ACK) && within(rst.ack, self.ack[OUT], self.end[IN])
+            }
             _ => rst.seq == self.ack[peer] || rst.seq == self.end[own],
         };
         if !valid {
@@ -293,11 +259,11 @@ impl Conn {
 
     fn on_syn(&mut self, direction: Direction, syn: &Segment) -> Event {
         match (direction, self.state) {
-            (Direction::Outbound, _) if syn.has(ACK) => {
+            (Direction::Outbound, _) if syn.flags.has(TcpFlags::ACK) => {
                 self.on_syn_ack(syn);
                 Event::None
             }
-            _ if syn.has(ACK) || direction == Direction::Outbound => Event::None,
+            _ if syn.flags.has(TcpFlags::ACK) || direction == Direction::Outbound => Event::None,
             // No test of the sequence number against the old connection's (RFC 9293, section 3.6.1, and RFC 6191 want
             // one): it protects the new connection at the server from the old one's late segments. Here the new one
             // gets another local port, so the server sees another tuple, and what is late from the server meets no
@@ -326,13 +292,13 @@ impl Conn {
             // A retransmission must not take back what the server sent since.
             if self.state == State::SynSent || self.ack[IN] != isn_end {
                 self.ack[IN] = isn_end;
-                self.end[OUT] = syn_ack.end();
+                self.end[OUT] = syn_ack.seq_end();
             }
             self.state = State::SynRecv;
         } else if self.takes_resyn(syn_ack) {
             let toa = if self.flags & TOA != 0 { TOA | TOA_PENDING } else { 0 };
             *self = Conn {
-                end: [syn_ack.ack, syn_ack.end()],
+                end: [syn_ack.ack, syn_ack.seq_end()],
                 ack: [isn_end, syn_ack.ack],
                 state: State::SynRecv,
                 flags: toa,
@@ -352,9 +318,9 @@ impl Conn {
 
     /// The first inbound segment that acknowledges the server's SYN. Nobody can send it who did not get the SYN-ACK.
     fn on_handshake_ack(&mut self, segment: &Segment) -> Event {
-        let fits = segment.has(ACK)
+        let fits = segment.flags.has(TcpFlags::ACK)
             && within(segment.ack, self.ack[IN], self.end[OUT])
-            && within(segment.end(), self.ack[OUT], self.end[IN].wrapping_add(SLACK));
+            && within(segment.seq_end(), self.ack[OUT], self.end[IN].wrapping_add(SLACK));
         if !fits {
             return Event::None;
         }
@@ -370,8 +336,8 @@ impl Conn {
     #[inline]
     fn on_ack(&mut self, direction: Direction, segment: &Segment) {
         let (own, peer) = sides(direction);
-        let end = segment.end();
-        let believable = segment.has(ACK)
+        let end = segment.seq_end();
+        let believable = segment.flags.has(TcpFlags::ACK)
             && within(segment.ack, self.ack[own].wrapping_sub(SLACK), self.end[peer])
             && within(end, self.ack[peer].wrapping_sub(SLACK), self.end[own].wrapping_add(SLACK));
         if !believable {
@@ -383,7 +349,7 @@ impl Conn {
                 self.flags &= !TOA_PENDING;
             }
         }
-        if segment.has(FIN) && self.state != State::SynRecv {
+        if segment.flags.has(TcpFlags::FIN) && self.state != State::SynRecv {
             self.on_fin(direction, end);
         } else if !self.state.fin_seen(direction) && after(end, self.end[own]) {
             self.end[own] = end;

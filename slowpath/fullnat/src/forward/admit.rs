@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey};
-use crate::forward::{Arrival, Desk, Family, Output, Rx, segment};
+use crate::forward::{Arrival, Desk, Family, Output, Rx};
 use crate::frame::Frame;
 use crate::id::{CPort, IfaceId, LPort, NexthopId, Proto, VPort};
 use crate::neighbor::Neighbors;
@@ -16,6 +16,7 @@ use crate::sched;
 use crate::session::{Cold, Session};
 use crate::table::SessionIdx;
 use crate::tcp::Conn;
+use crate::wire::tcp;
 
 impl<F: Frame> Desk<F> {
     /// Opens a session for a packet that may, and takes the packet through it; gives the packet to its owner when that
@@ -186,7 +187,7 @@ impl<F: Frame> Desk<F> {
 /// The first state of a session that this packet opens.
 fn conn<F: Frame, A: Addr>(arrival: &Arrival<F, A>, toa: bool) -> Conn {
     match arrival.flow.key.proto {
-        Proto::Tcp => Conn::tcp(&segment(arrival), toa),
+        Proto::Tcp => Conn::tcp(&tcp::segment(arrival.frame.bytes(), &arrival.flow), toa),
         Proto::Udp => Conn::udp(),
     }
 }

@@ -4,7 +4,7 @@ use crate::addr::Addr;
 use crate::counters::Traffic;
 use crate::flow::Direction;
 use crate::forward::housekeeping::timeouts;
-use crate::forward::{Arrival, Desk, Family, Output, Rx, segment};
+use crate::forward::{Arrival, Desk, Family, Output, Rx};
 use crate::frame::Frame;
 use crate::id::{CPort, IfaceId, NexthopId, Proto};
 use crate::neighbor::Hop;
@@ -34,7 +34,7 @@ impl<F: Frame> Desk<F> {
             return self.counters.count_drop(DropReason::NoSession);
         };
         if arrival.flow.key.proto == Proto::Tcp {
-            let outcome = session.conn.on_segment(direction, &segment(&arrival));
+            let outcome = session.conn.on_segment(direction, &tcp::segment(arrival.frame.bytes(), &arrival.flow));
             if outcome.event == Event::Reopen {
                 return self.reopen(rx, family, idx, arrival, out);
             }

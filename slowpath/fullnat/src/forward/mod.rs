@@ -42,9 +42,8 @@ use crate::reason::DropReason;
 use crate::sched::Scheduler;
 use crate::spread::Spread;
 use crate::table::SessionTable;
-use crate::tcp;
 use crate::time::Time;
-use crate::wire::{self, Flow, Packet, parse};
+use crate::wire::{Flow, Packet, parse};
 use crate::wire::{Mac, ethernet};
 
 /// Most frames that pass the stages together.
@@ -235,16 +234,4 @@ impl<F: Frame> Desk<F> {
 fn is_for(mac: Mac, frame: &[u8], packet: &Packet) -> bool {
     let to = ethernet::destination(frame);
     to == mac || to.is_group() && matches!(packet, Packet::Arp(_) | Packet::Icmp6(_))
-}
-
-/// What the TCP state machine needs of a segment.
-#[inline(always)]
-fn segment<F: Frame, A: Addr>(arrival: &Arrival<F, A>) -> tcp::Segment {
-    let segment = wire::tcp::segment(arrival.frame.bytes(), &arrival.flow);
-    tcp::Segment {
-        seq: segment.seq,
-        ack: segment.ack,
-        flags: segment.flags.0,
-        payload_len: u32::from(segment.payload_len),
-    }
 }

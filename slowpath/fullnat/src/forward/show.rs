@@ -85,11 +85,12 @@ impl<F: Frame> Forwarder<F> {
 
     /// Shows the port spaces in up to `slots` places from `cursor` on, and returns where to go on, or `None`.
     pub fn scan_ports(&mut self, now: Time, cursor: u64, slots: usize, mut show: impl FnMut(PortView)) -> Option<u64> {
+        let workers = self.desk.spread.workers();
         if cursor < V6 {
-            let next = scan_ports(&mut self.v4, now, cursor as usize, slots, &mut show);
+            let next = scan_ports(&mut self.v4, workers, now, cursor as usize, slots, &mut show);
             return Some(next.map_or(V6, |next| next as u64));
         }
-        let next = scan_ports(&mut self.v6, now, (cursor - V6) as usize, slots, &mut show);
+        let next = scan_ports(&mut self.v6, workers, now, (cursor - V6) as usize, slots, &mut show);
         next.map(|next| V6 | next as u64)
     }
 }
@@ -128,6 +129,7 @@ fn view<A: Addr>(plan: &Plan, now: Time, session: &Session<A>, cold: &Cold) -> S
 
 fn scan_ports<A: Addr>(
     family: &mut Family<A>,
+    workers: u32,
     now: Time,
     from: usize,
     slots: usize,
@@ -140,7 +142,8 @@ fn scan_ports<A: Addr>(
                 proto: stats.key.remote.proto,
                 local: stats.key.lip.into(),
                 server: SocketAddr::new(stats.key.remote.rip.into(), stats.key.remote.rport.0),
-                total: stats.in_use + stats.quarantined + stats.reusable + stats.fresh,
+                // Ports never used count for all workers; this one's share of them is an even one, near enough.
+                total: stats.in_use + stats.quarantined + stats.reusable + stats.fresh.div_ceil(workers),
                 in_use: stats.in_use,
                 quarantined: stats.quarantined,
                 exhausted: stats.exhausted,

@@ -21,6 +21,11 @@ impl LportOwners {
         LportOwners { workers, inverse: (u32::MAX / workers).wrapping_add(1) }
     }
 
+    /// How many workers there are.
+    pub fn workers(&self) -> u32 {
+        self.workers
+    }
+
     /// The worker that owns the port.
     #[inline(always)]
     pub fn owner(&self, lport: LPort) -> WorkerId {

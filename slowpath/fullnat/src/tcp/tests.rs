@@ -5,8 +5,13 @@ use Direction::{Inbound, Outbound};
 
 mod simulation;
 
-fn seg(flags: u8, seq: u32, ack: u32, payload_len: u32) -> Segment {
-    Segment { seq, ack, flags, payload_len }
+const FIN: TcpFlags = TcpFlags::FIN;
+const SYN: TcpFlags = TcpFlags::SYN;
+const RST: TcpFlags = TcpFlags::RST;
+const ACK: TcpFlags = TcpFlags::ACK;
+
+fn seg(flags: TcpFlags, seq: u32, ack: u32, payload_len: u16) -> Segment {
+    Segment { seq, ack, window: 0, flags, payload_len }
 }
 
 fn opened() -> Conn {
@@ -103,7 +108,7 @@ fn the_handshake_is_complete_only_by_the_servers_number() {
     for ack in [0, 499, 500, 502, 0x8000_0000] {
         ignored(&mut conn, Inbound, seg(ACK, 101, ack, 0));
     }
-    ignored(&mut conn, Inbound, seg(0, 101, 501, 5));
+    ignored(&mut conn, Inbound, seg(TcpFlags::NONE, 101, 501, 5));
     assert_eq!(conn.on_segment(Inbound, &seg(FIN | ACK, 101, 501, 5)).event, Event::Established);
     assert_eq!(conn.state, State::FinWait, "the first acknowledgment may come with data and FIN");
 }
@@ -323,7 +328,7 @@ fn data_on_syn_and_syn_ack_may_be_acknowledged_or_not() {
 fn udp_has_one_state() {
     let mut conn = Conn::udp();
     for flags in 0..=u8::MAX {
-        ignored(&mut conn, Inbound, seg(flags, 1, 2, 3));
+        ignored(&mut conn, Inbound, seg(TcpFlags(flags), 1, 2, 3));
     }
     assert!(!conn.wants_toa());
 }

@@ -41,15 +41,16 @@ impl End {
         End { isn, peer_isn, next: 0, unacked: 0, received: 0, total, fin_end: None, dead: false }
     }
 
-    fn packet(&self, flags: u8, from: u64, payload_len: u64) -> Packet {
+    fn packet(&self, flags: TcpFlags, from: u64, payload_len: u64) -> Packet {
         let flags = if self.received > 0 { flags | ACK } else { flags };
         let segment = Segment {
             seq: self.isn.wrapping_add(from as u32),
             ack: if self.received > 0 { self.peer_isn.wrapping_add(self.received as u32) } else { 0 },
+            window: 0,
             flags,
-            payload_len: payload_len as u32,
+            payload_len: payload_len as u16,
         };
-        let end = from + payload_len + u64::from(flags & SYN != 0) + u64::from(flags & FIN != 0);
+        let end = from + payload_len + u64::from(flags.has(SYN)) + u64::from(flags.has(FIN));
         Packet { segment, truth: Some(Truth { end, ack: self.received }) }
     }
 
@@ -72,46 +73,46 @@ impl End {
             0 if self.unacked < self.next => {
                 let len = len.min(data_end.saturating_sub(self.unacked)).min(self.next - self.unacked);
                 let fin = self.fin_end == Some(self.unacked + len + 1);
-                Some(self.packet(if fin { FIN } else { 0 }, self.unacked, len))
+                Some(self.packet(if fin { FIN } else { TcpFlags::NONE }, self.unacked, len))
             }
             1 | 2 if self.next < data_end && self.next < self.unacked + 65_535 => {
                 let len = len.min(data_end - self.next);
                 self.next += len;
-                Some(self.packet(0, self.next - len, len))
+                Some(self.packet(TcpFlags::NONE, self.next - len, len))
             }
             1 if self.next == data_end && self.fin_end.is_none() => {
                 self.next += 1;
                 self.fin_end = Some(self.next);
                 Some(self.packet(FIN, data_end, 0))
             }
-            3 => Some(self.packet(0, self.next, 0)),
+            3 => Some(self.packet(TcpFlags::NONE, self.next, 0)),
             _ => None,
         }
     }
 
     fn receive(&mut self, packet: &Packet, refuses: bool) -> Option<Packet> {
         let (segment, truth) = (packet.segment, packet.truth?);
-        if segment.has(RST) {
+        if segment.flags.has(RST) {
             self.dead = true;
             return None;
         }
         if self.dead || refuses {
             // RFC 9293, section 3.10.7.1.
-            let answer = if segment.has(ACK) {
+            let answer = if segment.flags.has(ACK) {
                 Segment { seq: segment.ack, flags: RST, ..Segment::default() }
             } else {
-                Segment { ack: segment.end(), flags: RST | ACK, ..Segment::default() }
+                Segment { ack: segment.seq_end(), flags: RST | ACK, ..Segment::default() }
             };
             return Some(Packet { segment: answer, truth: Some(Truth { end: 0, ack: 0 }) });
         }
-        if segment.has(ACK) && truth.ack > self.unacked && truth.ack <= self.next {
+        if segment.flags.has(ACK) && truth.ack > self.unacked && truth.ack <= self.next {
             self.unacked = truth.ack;
         }
-        let start = truth.end - u64::from(segment.end().wrapping_sub(segment.seq));
+        let start = truth.end - u64::from(segment.seq_end().wrapping_sub(segment.seq));
         if start <= self.received && self.received < truth.end {
             self.received = truth.end;
             if self.next > 0 && self.unacked > 0 {
-                return Some(self.packet(0, self.next, 0));
+                return Some(self.packet(TcpFlags::NONE, self.next, 0));
             }
         }
         None
@@ -148,11 +149,11 @@ impl Oracle {
     fn pass(&mut self, side: usize, ends: &[End; 2], packet: &Packet) -> Event {
         let Some(truth) = packet.truth else { return Event::None };
         let (segment, state) = (packet.segment, self.state());
-        if segment.has(RST) {
+        if segment.flags.has(RST) {
             let at = |offset: u64| segment.seq == ends[side].isn.wrapping_add(offset as u32);
             let valid = match state {
                 State::TimeWait | State::Close => false,
-                State::SynSent if side == OUT => segment.has(ACK) && segment.ack == ends[IN].isn.wrapping_add(1),
+                State::SynSent if side == OUT => segment.flags.has(ACK) && segment.ack == ends[IN].isn.wrapping_add(1),
                 State::SynSent => at(1),
                 _ => at(self.end[side]) || at(self.ack[1 - side]),
             };
@@ -160,9 +161,9 @@ impl Oracle {
             return if valid { Event::RstAccepted } else { Event::RstIgnored };
         }
         if self.reset {
-            return if segment.has(SYN) && side == IN { Event::Reopen } else { Event::None };
+            return if segment.flags.has(SYN) && side == IN { Event::Reopen } else { Event::None };
         }
-        if segment.has(SYN) {
+        if segment.flags.has(SYN) {
             self.syn_ack |= side == OUT;
             self.end[side] = self.end[side].max(1);
             self.ack[OUT] = self.ack[OUT].max(u64::from(side == OUT));
@@ -174,7 +175,7 @@ impl Oracle {
         self.established |= first;
         self.end[side] = self.end[side].max(truth.end);
         self.ack[side] = self.ack[side].max(truth.ack);
-        if segment.has(FIN) {
+        if segment.flags.has(FIN) {
             self.fin_end[side] = Some(truth.end);
         }
         self.told |= side == IN && truth.ack > 1;
@@ -192,13 +193,13 @@ fn forged(rng: &mut Rng, ends: &[End; 2], oracle: &Oracle, side: usize) -> Packe
         3 => ACK,
         // An inbound SYN may reopen what is over; an outbound one never does anything.
         4 => SYN,
-        _ => rng.u16() as u8 & !(RST | SYN | ACK),
+        _ => TcpFlags(rng.u16() as u8 & !(RST | SYN | ACK).0),
     };
     // A forged packet may be under way for a while, but the true numbers do not move far.
     let number = |side: usize, offset: u64| ends[side].isn.wrapping_add(offset as u32);
     let (end, acked) = (number(side, oracle.end[side]), number(side, oracle.ack[1 - side]));
     let (near_seq, near_ack) = (end.wrapping_add(rng.u32() % 3), number(1 - side, oracle.end[1 - side]));
-    let (seq, ack) = if flags & RST != 0 {
+    let (seq, ack) = if flags.has(RST) {
         // Anything but exact: close, or anywhere.
         let guess = if rng.chance(1, 2) { near_seq.wrapping_add(rng.u32() % 50_000) } else { rng.u32() };
         let seq = if guess == end || guess == acked { far(rng, end) } else { guess };
@@ -208,8 +209,8 @@ fn forged(rng: &mut Rng, ends: &[End; 2], oracle: &Oracle, side: usize) -> Packe
     } else {
         (far(rng, end), near_ack)
     };
-    let payload_len = rng.below(1_500) as u32;
-    Packet { segment: Segment { seq, ack, flags, payload_len }, truth: None }
+    let payload_len = rng.below(1_500) as u16;
+    Packet { segment: Segment { seq, ack, window: 0, flags, payload_len }, truth: None }
 }
 
 /// One conversation; the state it ended in.

@@ -11,6 +11,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_dev_remove",
     "rte_eal_has_hugepages",
     "rte_eal_hotplug_add",
+    "rte_eal_get_runtime_dir",
     "rte_eal_init",
     "rte_eth_allmulticast_enable",
     "rte_eth_dev_adjust_nb_rx_tx_desc",

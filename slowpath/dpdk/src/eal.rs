@@ -271,11 +271,22 @@ fn start(arguments: Vec<String>, config: &EalConfig) -> Result<Eal, EalError> {
     });
     let result = init.map_err(|_| failed(libc::ENOMEM))?.join();
     match result {
-        Ok(Ok(())) => Ok(Eal(())),
+        Ok(Ok(())) => {
+            remove_runtime_directory();
+            Ok(Eal(()))
+        }
         Ok(Err(errno)) => Err(failed(errno)),
         // The thread runs nothing that panics; if it does after all, nothing is known of DPDK.
         Err(_) => Err(failed(libc::EFAULT)),
     }
+}
+
+/// DPDK makes a directory for each file prefix and leaves it behind. Nothing is put there without a shared configuration,
+/// which this process has not, so it goes at once; should there be something in it, it stays.
+fn remove_runtime_directory() {
+    // SAFETY: EAL is initialised; the string it gives lives as long as the process.
+    let directory = unsafe { os::text(sys::rte_eal_get_runtime_dir()) };
+    let _ = std::fs::remove_dir(directory);
 }
 
 /// The argument vector for rte_eal_init.

@@ -87,3 +87,12 @@ fn names_in_the_book_exist() {
         assert!(DropReason::ALL.iter().any(|r| r.name() == name) && text.contains(name), "{name}");
     }
 }
+
+#[test]
+fn the_config_of_the_readme_is_the_example() {
+    let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let config = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let example = std::fs::read_to_string(root().join("examples/carom.toml")).unwrap();
+    let example: Vec<_> = example.lines().filter(|line| !line.starts_with('#')).collect();
+    assert_eq!(config.lines().collect::<Vec<_>>(), example);
+}

@@ -90,8 +90,9 @@ impl<F: Frame> Desk<F> {
         self.counters.sessions_ended.add(1);
     }
 
-    /// Sends packets whose next hop is known by now, and drops those whose next hop does not answer.
-    fn send_pending(&mut self, plan: &Plan, now: Time, out: &mut impl Output<F>) {
+    /// Sends packets whose next hop is known by now, and drops those whose next hop does not answer. Called before other
+    /// packets may go to a next hop that was just learned, so that those do not overtake the waiting ones.
+    pub(super) fn send_pending(&mut self, plan: &Plan, now: Time, out: &mut impl Output<F>) {
         if self.pending.is_empty() {
             return;
         }

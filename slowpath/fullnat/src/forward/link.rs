@@ -7,6 +7,7 @@ use crate::frame::Frame;
 use crate::id::IfaceId;
 use crate::plan::{Own, Plan};
 use crate::reason::DropReason;
+use crate::wire::Mac;
 use crate::wire::arp::{self, ArpPacket, Op};
 use crate::wire::icmp::IcmpPacket;
 use crate::wire::ndp::{self, Neighbor};
@@ -18,7 +19,7 @@ impl<F: Frame> Desk<F> {
         let for_us = answers(rx.plan, rx.iface, packet.target.into());
         if !packet.sender.is_unspecified() {
             let solicited = packet.op == Op::Reply && for_us;
-            self.neighbors.learn(rx.iface, packet.sender.into(), packet.sender_mac, rx.now, solicited);
+            self.learn(rx, packet.sender.into(), packet.sender_mac, solicited, out);
         }
         if packet.op != Op::Request || !for_us {
             return self.counters.neighbor_heard.add(1);
@@ -46,12 +47,12 @@ impl<F: Frame> Desk<F> {
                 let known = || crate::wire::ethernet::source(frame.bytes());
                 self.counters.neighbor_heard.add(1);
                 if replaces || solicited {
-                    self.neighbors.learn(rx.iface, target.into(), mac.unwrap_or_else(known), rx.now, solicited);
+                    self.learn(rx, target.into(), mac.unwrap_or_else(known), solicited, out);
                 }
             }
             Ok(Neighbor::Solicitation { from, target, mac }) => {
                 if let Some(mac) = mac.filter(|_| !from.is_unspecified()) {
-                    self.neighbors.learn(rx.iface, from.into(), mac, rx.now, false);
+                    self.learn(rx, from.into(), mac, false, out);
                 }
                 if !answers(rx.plan, rx.iface, target.into()) {
                     return self.counters.neighbor_heard.add(1);
@@ -63,6 +64,13 @@ impl<F: Frame> Desk<F> {
                     self.counters.count_drop(DropReason::NoBuffer);
                 }
             }
+        }
+    }
+
+    /// Takes a next hop's MAC address, and sends what waited for it.
+    fn learn(&mut self, rx: Rx<'_>, address: IpAddr, mac: Mac, solicited: bool, out: &mut impl Output<F>) {
+        if self.neighbors.learn(rx.iface, address, mac, rx.now, solicited) {
+            self.send_pending(rx.plan, rx.now, out);
         }
     }
 }

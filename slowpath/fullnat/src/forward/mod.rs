@@ -171,6 +171,7 @@ impl<F: Frame> Forwarder<F> {
         let Forwarder { plan, desk, v4, v6, .. } = self;
         let rx = Rx { now, iface, plan };
         let mac = plan.interface(iface).mac;
+        desk.send_pending(plan, now, out);
         let mut frames = frames.into_iter().peekable();
         while frames.peek().is_some() {
             let mut arrivals_v4 = ArrayVec::new();

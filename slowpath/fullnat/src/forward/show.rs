@@ -83,6 +83,11 @@ impl<F: Frame> Forwarder<F> {
         next.map(|next| V6 | u64::from(next))
     }
 
+    /// Packets that wait for the MAC address of their next hop.
+    pub fn waiting(&self) -> usize {
+        self.desk.pending.len()
+    }
+
     /// Shows the port spaces in up to `slots` places from `cursor` on, and returns where to go on, or `None`.
     pub fn scan_ports(&mut self, now: Time, cursor: u64, slots: usize, mut show: impl FnMut(PortView)) -> Option<u64> {
         let workers = self.desk.spread.workers();

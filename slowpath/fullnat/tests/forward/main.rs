@@ -5,6 +5,10 @@
 mod admission;
 mod books;
 mod consistency;
+mod icmp;
+mod link;
+mod noise;
+mod rss;
 mod sim;
 mod talk;
 mod world;

@@ -289,6 +289,11 @@ impl Sim {
         views
     }
 
+    /// Packets that wait for their next hop.
+    pub fn waiting(&self) -> u64 {
+        self.workers.iter().map(|w| w.forwarder.waiting() as u64).sum()
+    }
+
     /// How often next hops are held: by each session twice.
     pub fn holds(&self) -> u32 {
         self.neighbors.iter().map(|n| n.holders).sum::<u32>() - self.pins

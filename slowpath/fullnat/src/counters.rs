@@ -100,8 +100,8 @@ pub struct Counters {
     pub icmp_sent: Counter,
     /// RST segments sent to clients.
     pub rst_sent: Counter,
-    /// RST and ICMP errors not sent because of their rate limit; the packets they would have answered are among the
-    /// drops.
+    /// RST and ICMP errors not sent because of their rate limit, or for want of room in the buffer; the packets they would
+    /// have answered are among the drops.
     pub replies_limited: Counter,
     drops: [Counter; DropReason::SLOTS],
     services: Box<[Traffic]>,

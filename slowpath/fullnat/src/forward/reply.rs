@@ -76,9 +76,10 @@ impl<F: Frame> Desk<F> {
         }
     }
 
+    /// Whether there is a reply to send. The packet it would answer has been counted as dropped already.
     fn made(&self, made: Result<(), NoReply>) -> bool {
         if made == Err(NoReply::NoRoom) {
-            self.counters.count_drop(DropReason::NoBuffer);
+            self.counters.replies_limited.add(1);
         }
         made.is_ok()
     }

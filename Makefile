@@ -7,8 +7,8 @@ SHELL := /bin/bash
 
 CARGO_TARGET_DIR ?= $(CURDIR)/target
 export CARGO_TARGET_DIR
-# rustup puts cargo here; a shell that was open before does not know it yet.
-export PATH := $(PATH):$(HOME)/.cargo/bin
+# rustup puts cargo here. First, since a distribution's cargo may be there too and be too old.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
 
 .PHONY: help deps build demo test check bench docs clean
 

@@ -7,6 +7,7 @@ use std::path::Path;
 use fullnat::addr::Addr;
 use fullnat::flow::FlowKey;
 use fullnat::frame::{Frame, HeapFrame};
+use fullnat::fuzzing;
 use fullnat::id::Proto;
 use fullnat::wire::testing::{self, Build};
 use fullnat::wire::{Mac, TcpFlags, arp, ndp};
@@ -81,6 +82,76 @@ fn neighbors() -> Vec<(&'static str, Vec<u8>)> {
     ]
 }
 
+/// One record of the target `forward`: what it is and where, and its bytes.
+fn frame_record(iface: u8, worker: u8, frame: &[u8]) -> Vec<u8> {
+    [&[iface | worker << 1][..], &(frame.len() as u16).to_be_bytes(), frame].concat()
+}
+
+/// The last frame that left by the interface is answered with these flags.
+fn answer_record(iface: u8, worker: u8, flags: u8) -> Vec<u8> {
+    vec![2 << 3 | iface | worker << 1, flags]
+}
+
+/// A router sends an error of this type and code about the last frame that left by the interface.
+fn error_record(iface: u8, worker: u8, kind: u8, code: u8) -> Vec<u8> {
+    vec![1 << 3 | iface | worker << 1, kind, code]
+}
+
+/// So many units of 16 ms pass.
+fn pause_record(units: u16) -> Vec<u8> {
+    [&[3 << 3][..], &units.to_be_bytes()].concat()
+}
+
+/// Sequences for the target `forward`: what happens to connections in one family.
+fn sequences<A: Addr>(tcp: FlowKey<A>, types: [u8; 4]) -> Vec<(&'static str, Vec<u8>)> {
+    const SYN_ACK: u8 = 0x12;
+    const ACK: u8 = 0x10;
+    const FIN_ACK: u8 = 0x11;
+    const RST_ACK: u8 = 0x14;
+    let seeds = seeds(tcp, types);
+    let syn = |n: u16| {
+        let key = FlowKey { sport: tcp.sport + n, ..tcp };
+        frame_record(0, n as u8 % 3, &Build::new(key).flags(TcpFlags::SYN).options(&LINUX_SYN).bytes())
+    };
+    let datagram = |n: u8| {
+        let udp = Build::new(FlowKey { proto: Proto::Udp, ..tcp }).payload(&[n; 20]);
+        frame_record(0, n % 3, &udp.bytes())
+    };
+    let handshake = [syn(0), answer_record(1, 1, SYN_ACK), answer_record(0, 2, ACK)].concat();
+    let [_, unreachable, too_big, exceeded] = types;
+    let about = |iface| [(unreachable, 1), (too_big, if A::IS_V6 { 0 } else { 4 }), (exceeded, 0)].map(|e| (iface, e));
+    let errors =
+        |iface: u8| about(iface).into_iter().flat_map(|(i, (k, c))| error_record(i, k % 3, k, c)).collect::<Vec<_>>();
+    let close = [answer_record(1, 0, FIN_ACK), answer_record(0, 1, FIN_ACK), answer_record(1, 2, ACK)].concat();
+    let odd = seeds.flows.iter().chain(&seeds.errors).flat_map(|(_, frame)| frame_record(0, 1, frame)).collect();
+    vec![
+        ("life", [handshake.clone(), close.clone(), pause_record(700), syn(0)].concat()),
+        (
+            "errors",
+            [syn(0), errors(1), answer_record(1, 1, SYN_ACK), errors(0), answer_record(0, 2, ACK), errors(1)].concat(),
+        ),
+        ("reopen", [handshake.clone(), close, syn(0), answer_record(1, 0, RST_ACK), syn(0)].concat()),
+        ("reset", [&handshake[..], &answer_record(1, 2, RST_ACK), &answer_record(0, 0, RST_ACK)].concat()),
+        ("many", (0..24).flat_map(syn).chain(pause_record(400)).chain(syn(30)).collect()),
+        ("datagrams", (0..8).flat_map(datagram).chain(pause_record(10)).chain(answer_record(1, 0, 0)).collect()),
+        ("odd", odd),
+        ("echo", [frame_record(0, 0, &seeds.echo), pause_record(1), frame_record(1, 2, &seeds.echo)].concat()),
+    ]
+}
+
+/// A datagram waits for a server that is asked for, answers, moves, and goes.
+fn next_hops() -> Vec<u8> {
+    let udp = testing::flow::<Ipv4Addr>("198.51.100.1:1000", "203.0.113.1:80", Proto::Udp);
+    let datagrams = (0..6u8).flat_map(|n| {
+        let key = FlowKey { sport: udp.sport + u16::from(n), ..udp };
+        frame_record(0, n % 3, &Build::new(key).payload(&[n]).bytes())
+    });
+    let mut announced = HeapFrame::new(&[]);
+    assert!(arp::announce(&mut announced, MAC, fuzzing::SERVERS[1].0), "a new buffer has room");
+    let announced = frame_record(1, 2, announced.bytes());
+    datagrams.chain(pause_record(2)).chain(announced).chain(pause_record(4000)).collect()
+}
+
 fn main() -> std::io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz-corpus");
     let write = |target: &str, name: String, args: &[u8], frame: &[u8]| {
@@ -107,9 +178,20 @@ fn main() -> std::io::Result<()> {
         }
         write("reply", format!("{family}_echo"), &[], &seeds.echo)?;
     }
+    assert_eq!(fuzzing::VIP.0.to_string(), "203.0.113.1", "as the keys of the sequences have it");
+    let key_v4 = testing::flow::<Ipv4Addr>("198.51.100.1:1000", "203.0.113.1:80", Proto::Tcp);
+    let key_v6 = testing::flow::<Ipv6Addr>("[2001:db8:2::1]:1000", "[2001:db8:3::1]:80", Proto::Tcp);
+    for (name, records) in sequences(key_v4, [8, 3, 3, 11]) {
+        write("forward", format!("v4_{name}"), &[], &records)?;
+    }
+    for (name, records) in sequences(key_v6, [128, 1, 2, 3]) {
+        write("forward", format!("v6_{name}"), &[], &records)?;
+    }
+    write("forward", "next_hops".to_owned(), &[], &next_hops())?;
     for (name, frame) in neighbors() {
         write("parse", name.to_owned(), &[], &frame)?;
         write("neighbor", name.to_owned(), &[], &frame)?;
+        write("forward", name.to_owned(), &[], &frame_record(1, 0, &frame))?;
     }
     Ok(())
 }

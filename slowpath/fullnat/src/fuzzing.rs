@@ -2,10 +2,14 @@
 //! something does not hold, so that any engine can drive it (cargo-fuzz: `fuzz_target!(|data: &[u8]|
 //! fullnat::fuzzing::rewrite(data))`). The tests below run them over the corpus in `fuzz-corpus/` and mutations of it.
 //!
-//! Inputs start with a fixed number of bytes for the operation's arguments; the rest is the frame. A frame is tried as
+//! Inputs of all but [`forward`], which has a format of its own, start with a fixed number of bytes for the operation's arguments; the rest is the frame. A frame is tried as
 //! it is, and with its IPv4 header checksum put right, which a fuzzer would not find.
 
+mod forward;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
+
+pub use self::forward::{SERVERS, VIP, forward};
 
 use crate::addr::Addr;
 use crate::flow::{FlowKey, Rewrite};
@@ -27,6 +31,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("icmp_translate", icmp_translate),
     ("neighbor", neighbor),
     ("reply", reply),
+    ("forward", forward),
 ];
 
 const MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);

@@ -2,10 +2,9 @@
 //! at start the same things are errors of those who need them.
 
 use std::fs;
-use std::path::Path;
 
+use super::Config;
 use super::path::KeyPath;
-use super::{Config, Problem};
 
 /// The CPUs that are online, as the kernel lists them: `0-3,8`.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
@@ -22,18 +21,7 @@ impl Config {
                 problems.push(self.source.problem(&cpus.item(i), None, message));
             }
         }
-        problems.extend(self.socket_directory());
         problems.iter().map(|problem| self.warning(problem)).collect()
-    }
-
-    fn socket_directory(&self) -> Option<Problem> {
-        let directory = self.admin.socket.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        if directory.is_dir() {
-            return None;
-        }
-        let message =
-            format!("there is no directory {} on this machine; make it before the start", directory.display());
-        Some(self.source.problem(&KeyPath::key("admin").join("socket"), None, message))
     }
 }
 

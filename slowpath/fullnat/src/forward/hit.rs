@@ -65,7 +65,7 @@ impl<F: Frame> Desk<F> {
             }
         }
         rewrite::apply(arrival.frame.bytes_mut(), &arrival.flow, &rewrite);
-        self.emit_by(rx, rewrite.nexthop, hop, arrival.frame, out);
+        self.emit(rx, rewrite.nexthop, hop, arrival.frame, out);
     }
 
     /// Removes TOA options the client made up, and adds the true one where the real server needs it.
@@ -93,15 +93,8 @@ impl<F: Frame> Desk<F> {
     }
 
     /// Sends a rewritten packet to a next hop, or keeps it until the hop's MAC address is known.
-    pub(super) fn emit(&mut self, rx: Rx<'_>, nexthop: NexthopId, frame: F, out: &mut impl Output<F>) {
-        match self.neighbors.hop(nexthop) {
-            Some(hop) => self.emit_by(rx, nexthop, hop, frame, out),
-            None => self.counters.count_drop(DropReason::NeighborFailed),
-        }
-    }
-
     #[inline(always)]
-    fn emit_by(&mut self, rx: Rx<'_>, nexthop: NexthopId, hop: Hop, mut frame: F, out: &mut impl Output<F>) {
+    pub(super) fn emit(&mut self, rx: Rx<'_>, nexthop: NexthopId, hop: Hop, mut frame: F, out: &mut impl Output<F>) {
         match hop.mac {
             Some(mac) => {
                 ethernet::set_addresses(frame.bytes_mut(), mac, rx.plan.interface(hop.iface).mac);

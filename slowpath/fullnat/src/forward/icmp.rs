@@ -11,7 +11,7 @@ use crate::plan::Own;
 use crate::reason::DropReason;
 use crate::wire::icmp::{self, IcmpPacket, Message};
 use crate::wire::icmp_error::{self, Quote};
-use crate::wire::{reply, toa};
+use crate::wire::{ethernet, reply, toa};
 
 impl<F: Frame> Desk<F> {
     /// Answers, translates or drops an ICMP packet.
@@ -83,6 +83,13 @@ impl<F: Frame> Desk<F> {
         }
         let Some(session) = family.sessions.get(idx) else { return };
         let rewrite = session.rewrite(direction);
+        let Some(hop) = self.neighbors.hop(rewrite.nexthop) else {
+            return self.counters.count_drop(DropReason::NeighborFailed);
+        };
+        // No error may be sent about an error (RFC 1122, 3.2.2), so one that does not fit is lost.
+        if packet.end - ethernet::LEN as u16 > rx.plan.interface(hop.iface).mtu {
+            return self.counters.count_drop(DropReason::PacketTooBig);
+        }
         let (inner, added) = match direction {
             Direction::Outbound => {
                 (session.key(Direction::Inbound), if session.wants_toa() { toa::len::<A>() as u16 } else { 0 })
@@ -91,7 +98,7 @@ impl<F: Frame> Desk<F> {
         };
         icmp_error::translate(frame.bytes_mut(), packet, quote, (rewrite.src, rewrite.dst), &inner, added);
         self.counters.icmp_translated.add(1);
-        self.emit(rx, rewrite.nexthop, frame, out);
+        self.emit(rx, rewrite.nexthop, hop, frame, out);
     }
 
     fn neighbor_message<A: Addr>(&mut self, rx: Rx<'_>, frame: F, packet: &IcmpPacket<A>, out: &mut impl Output<F>) {

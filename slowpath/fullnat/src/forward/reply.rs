@@ -1,5 +1,7 @@
 //! What the balancer says for itself: RST and ICMP errors, within a rate limit.
 
+use std::net::IpAddr;
+
 use crate::addr::Addr;
 use crate::forward::{Arrival, Desk, Output, Rx};
 use crate::frame::Frame;
@@ -66,9 +68,11 @@ impl<F: Frame> Desk<F> {
         if !self.icmp_limit.allow(rx.now) {
             return self.counters.replies_limited.add(1);
         }
-        // From the interface's own address, as a router; from the address the packet was for when it has none.
+        // From the interface's own address, as a router, if it has one that is good beyond the link; else from the address
+        // the packet was for.
         let interface = rx.plan.interface(rx.iface);
-        let src = interface.addresses.iter().find_map(|&(ip, _)| A::from_ip(ip)).unwrap_or(flow.key.dst);
+        let mut own = interface.addresses.iter().map(|&(ip, _)| ip).filter(|&ip| !is_link_local(ip));
+        let src = own.find_map(A::from_ip).unwrap_or(flow.key.dst);
         let made = reply::icmp_error(&mut frame, error, src, interface.mac);
         if self.made(made) {
             self.counters.icmp_sent.add(1);
@@ -82,5 +86,12 @@ impl<F: Frame> Desk<F> {
             self.counters.replies_limited.add(1);
         }
         made.is_ok()
+    }
+}
+
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
     }
 }

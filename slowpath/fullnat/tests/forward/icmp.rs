@@ -1,7 +1,7 @@
 //! ICMP and ICMPv6: echo, and errors about packets of sessions. What the receiver of a translated error finds quoted must
 //! be what it sent itself.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fullnat::flow::FlowKey;
 use fullnat::id::{IfaceId, Proto};
@@ -258,6 +258,32 @@ fn on_any_worker<A: Net>() {
 fn errors_find_the_worker_of_their_session() {
     both_families!(on_any_worker);
     assert!(matches!(Options::software(3).spread, Spread::Software(owners) if owners == LportOwners::new(3)));
+}
+
+fn error_too_big<A: Net>() {
+    let t = types::<A>();
+    let mut sim = Sim::quiet(World { mtu: [1400, 1500], ..World::default() });
+    let talk = Talk::<A>::established(&mut sim, 5, 500);
+    let quoted = segment(true, ACK, 1, 1, &[1; 1400])(Build::new(talk.inner)).bytes();
+    let headers = if A::IS_V6 { 48 } else { 28 };
+    let error = |len: usize| about(BACK, talk.inner.src, t.exceeded, [0; 4], &quoted[..14 + len - headers]);
+    assert_eq!(sim.rx_one(BACK, &error(1400)).bytes.len(), 14 + 1400);
+    sim.expect(&nothing().and("icmp_translated", 1));
+    assert_eq!(sim.rx(BACK, &error(1401)), []);
+    sim.expect(&drop_of(DropReason::PacketTooBig));
+}
+
+#[test]
+fn an_error_too_big_is_told_nobody() {
+    both_families!(error_too_big);
+}
+
+#[test]
+fn errors_are_not_sent_from_an_address_of_the_link() {
+    let mut sim = Sim::quiet(World { link_local: true, ..World::default() });
+    let first = syn(from_router(outer::<Ipv6Addr>(Proto::Tcp, 3, 3))).ttl(1).bytes();
+    let sent = sim.rx_one(FRONT, &first);
+    assert_error(&sent, FRONT, (ROUTER, Ipv6Addr::client(3)), (3, 0), [0; 4], &first);
 }
 
 /// The error the balancer itself sends: its first word is checked by type and code, its quote is the packet as it came.

@@ -143,6 +143,8 @@ pub struct World {
     pub quarantine_ms: u64,
     pub timeouts: Timeouts,
     pub mtu: [u16; 2],
+    /// Interfaces have a link-local address, in front of the others.
+    pub link_local: bool,
     /// False: the services are gone from the plan.
     pub services: bool,
     pub generation: u64,
@@ -164,6 +166,7 @@ impl Default for World {
             quarantine_ms: 60_000,
             timeouts: Timeouts::default(),
             mtu: [1500; 2],
+            link_local: false,
             services: true,
             generation: 0,
             former: Vec::new(),
@@ -261,7 +264,8 @@ impl World {
     fn addresses(&self, iface: IfaceId) -> Vec<(IpAddr, u8)> {
         let links = if self.two_arm { vec![iface] } else { vec![FRONT, BACK] };
         let of = |&link: &IfaceId| [(IpAddr::V4(Net::own(link)), 24), (IpAddr::V6(Net::own(link)), 64)];
-        links.iter().flat_map(of).collect()
+        let link_local = (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1)), 64);
+        self.link_local.then_some(link_local).into_iter().chain(links.iter().flat_map(of)).collect()
     }
 
     fn interfaces(&self) -> Vec<Interface> {

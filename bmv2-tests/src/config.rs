@@ -21,6 +21,8 @@ pub struct Server {
     pub address: SocketAddr,
     /// Share of new sessions.
     pub weight: u16,
+    /// Most sessions at a time; 0 is no limit.
+    pub max_connections: u32,
 }
 
 /// A service.
@@ -46,6 +48,7 @@ impl Service {
         let server = |at: Dual| Server {
             address: SocketAddr::new(if vip.is_ipv4() { at.v4.into() } else { at.v6.into() }, port),
             weight: 1,
+            max_connections: 0,
         };
         Service {
             name: name.to_owned(),
@@ -198,7 +201,8 @@ impl fmt::Display for Service {
         }
         writeln!(f, "scheduler = \"{}\"\nservers = [", self.scheduler)?;
         for server in &self.servers {
-            writeln!(f, "    {{ address = \"{}\", weight = {} }},", server.address, server.weight)?;
+            let Server { address, weight, max_connections } = server;
+            writeln!(f, "    {{ address = \"{address}\", weight = {weight}, max_connections = {max_connections} }},")?;
         }
         writeln!(f, "]")
     }

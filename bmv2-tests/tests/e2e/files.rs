@@ -4,6 +4,7 @@
 //! After a change that is meant to change packets, `CAROM_BLESS=1 cargo test -p bmv2-tests files` writes both files
 //! anew; review them (`tcpdump -nvr`) before committing.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::chown;
@@ -58,8 +59,14 @@ fn config(dir: &Path) -> Config {
     }
 }
 
-/// Runs the balancer over the frames until it has taken all, and returns what it sent.
-fn run_over(input: &[Vec<u8>]) -> Vec<Vec<u8>> {
+/// What became of a file of frames.
+struct Run {
+    sent: Vec<Vec<u8>>,
+    drops: BTreeMap<String, u64>,
+}
+
+/// Runs the balancer over the frames until it has taken all.
+fn run_over(input: &[Vec<u8>]) -> Run {
     let dir = netns::work_dir(&netns::unique_prefix());
     fs::create_dir_all(&dir).unwrap();
     let records: Vec<_> = input.iter().map(|frame| Record { time: Duration::ZERO, frame: frame.clone() }).collect();
@@ -77,11 +84,12 @@ fn run_over(input: &[Vec<u8>]) -> Vec<Vec<u8>> {
     balancer.wait_until_ready().unwrap();
     let taken = || balancer.total("rx_packets").unwrap() == input.len() as u64;
     assert!(wait(Duration::from_secs(10), taken), "took {:?} of {}", balancer.total("rx_packets"), input.len());
+    let drops = balancer.drops().unwrap();
     let (status, _) = balancer.stop(Signal::SIGTERM).unwrap();
     assert_eq!(status.code(), Some(0), "{status}");
     let sent = pcap::read(&dir.join("out.pcap")).unwrap();
     fs::remove_dir_all(&dir).unwrap();
-    announcements_last(sent.into_iter().map(|record| record.frame).collect())
+    Run { sent: announcements_last(sent.into_iter().map(|record| record.frame).collect()), drops }
 }
 
 /// The balancer announces its addresses when it starts, in no particular order and at its leisure: each announcement
@@ -111,7 +119,8 @@ fn answers_are_those_of_the_golden_file() {
         bless(&input, &output);
     }
     let frames = |path: &Path| -> Vec<Vec<u8>> { pcap::read(path).unwrap().into_iter().map(|it| it.frame).collect() };
-    let (sent, expected) = (run_over(&frames(&input)), frames(&output));
+    let Run { sent, drops } = run_over(&frames(&input));
+    let expected = frames(&output);
     for (i, (sent, expected)) in sent.iter().zip(&expected).enumerate() {
         let decoded = (Packet::parse(sent), Packet::parse(expected));
         assert_eq!(sent, expected, "frame {}: sent and expected: {decoded:#?}", i + 1);
@@ -121,14 +130,27 @@ fn answers_are_those_of_the_golden_file() {
         assert!(packet.ip_checksum_ok() && packet.l4_checksum_ok(), "{packet:?}");
         assert!(packet.quoted().is_none_or(|quoted| quoted.ip_checksum_ok), "{packet:?}");
     }
+    let expected = [
+        ("bad_ip_checksum", 1),
+        ("bad_ip_header", 1),
+        ("fragment", 2),
+        ("ip_options", 1),
+        ("no_server", 1),
+        ("no_service", 2),
+        ("no_session", 2),
+        ("not_our_mac", 1),
+        ("truncated", 1),
+        ("ttl_exceeded", 2),
+    ];
+    assert_eq!(drops, expected.map(|(reason, count)| (reason.to_owned(), count)).into());
 }
 
 /// Writes both golden files.
 fn bless(input: &Path, output: &Path) {
     // What opens sessions comes first, alone: the balancer's choice of local ports is known only afterwards.
-    let opened = run_over(&script(None));
+    let opened = run_over(&script(None)).sent;
     let frames = script(Some(&Chosen::from(&opened)));
-    let sent = run_over(&frames);
+    let sent = run_over(&frames).sent;
     let record = |(i, frame): (usize, Vec<u8>)| Record { time: Duration::from_millis(i as u64), frame };
     pcap::write(input, &frames.into_iter().enumerate().map(record).collect::<Vec<_>>()).unwrap();
     pcap::write(output, &sent.into_iter().enumerate().map(record).collect::<Vec<_>>()).unwrap();
@@ -278,6 +300,17 @@ fn asked_and_malformed() -> Vec<Vec<u8>> {
         frame[at] = value;
         frame
     };
+    // Changes that leave the IPv4 header checksum right. The flags are at 20, the offset at 21, and DF is set in `good`.
+    let valid = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut frame = good.clone();
+        change(&mut frame);
+        frame[24..26].fill(0);
+        let header = 14 + usize::from(frame[14] & 0xf) * 4;
+        // The IPv4 header checksum is computed as the one of an ICMP message is.
+        let check = Packet::icmp_v4_checksum(&frame[14..header]);
+        frame[24..26].copy_from_slice(&check.to_be_bytes());
+        frame
+    };
     vec![
         arp(VIP.v4),
         arp(std::net::Ipv4Addr::new(10, 20, 0, 99)),
@@ -287,5 +320,13 @@ fn asked_and_malformed() -> Vec<Vec<u8>> {
         changed(14, 0x55),
         changed(24, good[24] ^ 1),
         good[..30].to_vec(),
+        // A first and a last fragment; an option of four NOPs, which makes five words six.
+        valid(&|frame| frame[20] = 0x20),
+        valid(&|frame| frame[20..22].copy_from_slice(&[0, 8])),
+        valid(&|frame| {
+            frame[14] = 0x46;
+            frame[17] += 4;
+            frame.splice(34..34, [1; 4]);
+        }),
     ]
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bmv2_tests::capture::Capture;
 use bmv2_tests::http;
 use bmv2_tests::icmp;
-use bmv2_tests::lab::{ECHO, HTTP, Lab, all_services};
+use bmv2_tests::lab::{ECHO, HTTP, Lab, all_services, http_services};
 use bmv2_tests::packet::{Packet, Quoted, proto};
 use bmv2_tests::topology::{Arms, BALANCER_BACK, LIP_FIRST, LIP_LAST, Load, ROUTER_BACK, SERVERS};
 use bmv2_tests::{blob, udp};
@@ -88,6 +88,30 @@ fn path_mtu_towards_the_real_server_is_discovered() {
         let messages = capture.packets(|p| too_big(p) == Some(NARROW));
         let client = lab.client_ip(service.ip());
         assert_translated(&messages, client, None, service);
+        assert!(messages.len() <= 20, "{} messages: the client does not learn", messages.len());
+    }
+}
+
+/// With TOA a segment grows on its way: the client must be told an MTU that leaves room for that.
+#[test]
+fn path_mtu_leaves_room_for_toa() {
+    if crate::skipped() {
+        return;
+    }
+    let lab = Lab::start(Arms::Two, Load::Light, |config, vip| {
+        let mut config = http_services(config, vip);
+        config.services.iter_mut().for_each(|service| *service = service.clone().weights(&[1]).with_toa());
+        config
+    })
+    .unwrap();
+    lab.topology.narrow_route("10.20.1.0/24", "rs1", NARROW).unwrap();
+    lab.topology.narrow_route("fd20:1::/64", "rs1", NARROW).unwrap();
+    for (service, room) in lab.service(HTTP).into_iter().zip([8, 20]) {
+        let capture = Capture::start(&lab.topology.client, "eth0").unwrap();
+        // The server answers only in the end, so that every segment carries TOA.
+        lab.on_client(|| http::upload(service, 1_000_000).unwrap());
+        let messages = capture.packets(|p| too_big(p) == Some(NARROW - room));
+        assert_translated(&messages, lab.client_ip(service.ip()), None, service);
         assert!(messages.len() <= 20, "{} messages: the client does not learn", messages.len());
     }
 }

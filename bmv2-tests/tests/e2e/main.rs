@@ -6,9 +6,11 @@ mod files;
 mod http;
 mod icmp;
 mod lifecycle;
+mod neighbors;
 mod network;
 mod refused;
 mod reload;
+mod sessions;
 mod transfer;
 mod udp;
 

@@ -12,7 +12,7 @@
 //! `rs1` is in 10.20.1.0/24 and fd20:1::/64, `rs2` in 10.20.2.0/24 and fd20:2::/64; the router is their default gateway, as
 //! it would be without a balancer. Nothing on a real server knows of the balancer.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -102,9 +102,14 @@ pub struct Topology {
     _machine: File,
 }
 
+/// The longest that a test waits for others: a test that is stuck, or stopped in a debugger, must not stop all.
+const LONGEST_WAIT: Duration = Duration::from_secs(180);
+
 /// How much of the machine a test needs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Load {
+    /// Runs beside others, and nobody waits for it.
+    Uncounted,
     /// Runs beside others.
     Light,
     /// Runs alone: it measures time, or would starve others.
@@ -308,12 +313,23 @@ fn machine_lock(load: Load) -> Result<File> {
     let path = std::env::temp_dir().join("carom-e2e.lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.with_context(|| format!("cannot open {}", path.display()))?;
-    match load {
-        Load::Light => file.lock_shared(),
-        Load::Alone => file.lock(),
+    let deadline = Instant::now() + LONGEST_WAIT;
+    loop {
+        let outcome = match load {
+            Load::Uncounted => return Ok(file),
+            Load::Light => file.try_lock_shared(),
+            Load::Alone => file.try_lock(),
+        };
+        match outcome {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(Duration::from_millis(50)),
+            Err(TryLockError::WouldBlock) => {
+                eprintln!("another test has held {} for {LONGEST_WAIT:?}; going on beside it", path.display());
+                return Ok(file);
+            }
+            Err(TryLockError::Error(error)) => return Err(error).context("cannot lock the machine for a test"),
+        }
     }
-    .context("cannot lock the machine for a test")?;
-    Ok(file)
 }
 
 impl Drop for Topology {

@@ -76,7 +76,7 @@ fn demo(keep: bool) -> Result<()> {
     println!("    fd10::2       VIP fd10::100      LIPs 10.20.0.200-203, fd20::200-203\n");
 
     balancer::binary()?;
-    let lab = Lab::start(Arms::Two, Load::Light, |config, vip| {
+    let lab = Lab::start(Arms::Two, Load::Uncounted, |config, vip| {
         let mut config = all_services(config, vip);
         config.service_mut("http").toa = true;
         config

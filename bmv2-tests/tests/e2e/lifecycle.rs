@@ -95,7 +95,9 @@ fn shows_what_it_does() {
     let in_use: u64 = lab.balancer.rows("ports").unwrap().iter().filter_map(|row| row["in_use"].as_u64()).sum();
     assert_eq!(in_use, 10);
     for table in ["status", "services", "servers", "sessions", "ports", "drops", "workers"] {
-        assert!(lab.balancer.cli(&[table]).unwrap().lines().count() >= 2, "`carom {table}` shows no table");
+        // Without drops there is one line that says so.
+        let lines = lab.balancer.cli(&[table]).unwrap().lines().count();
+        assert!(lines >= if table == "drops" { 1 } else { 2 }, "`carom {table}` shows no table");
     }
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(lab.balancer.socket()).unwrap().permissions());

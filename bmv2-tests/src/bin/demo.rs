@@ -3,7 +3,7 @@
 //! `demo` cleans up at its end; `demo --keep` leaves everything running until Enter or Ctrl-C, to be tried by hand.
 
 use std::collections::BTreeMap;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
@@ -70,10 +70,10 @@ fn clean_up_on_signals() -> io::Result<()> {
 
 fn demo(keep: bool) -> Result<()> {
     let start = Instant::now();
-    println!("{}\n", bold("Carom: a FullNAT load balancer, between a client and two real servers"));
-    println!("    client ────── balancer ────── router ──┬── rs1   10.20.1.10   fd20:1::10");
-    println!("    10.10.0.2     VIP 10.10.0.100          └── rs2   10.20.2.10   fd20:2::10");
-    println!("    fd10::2       VIP fd10::100      LIPs 10.20.0.200-203, fd20::200-203\n");
+    writeln!(io::stdout(), "{}\n", bold("Carom: a FullNAT load balancer, between a client and two real servers"))?;
+    writeln!(io::stdout(), "    client ────── balancer ────── router ──┬── rs1   10.20.1.10   fd20:1::10")?;
+    writeln!(io::stdout(), "    10.10.0.2     VIP 10.10.0.100          └── rs2   10.20.2.10   fd20:2::10")?;
+    writeln!(io::stdout(), "    fd10::2       VIP fd10::100      LIPs 10.20.0.200-203, fd20::200-203\n")?;
 
     balancer::binary()?;
     let lab = Lab::start(Arms::Two, Load::Uncounted, |config, vip| {
@@ -81,18 +81,18 @@ fn demo(keep: bool) -> Result<()> {
         config.service_mut("http").toa = true;
         config
     })?;
-    say("network and balancer", &format!("up in {:.1} s, target {}", start.elapsed().as_secs_f64(), target()?));
+    say("network and balancer", &format!("up in {:.1} s, target {}", start.elapsed().as_secs_f64(), target()?))?;
 
     let answers = curl_many(&lab)?;
     show_addresses(&lab)?;
     download(&lab)?;
     udp_request(&lab)?;
     let v6 = curl(&lab, 1)?;
-    say("IPv6 by curl", &format!("{} answered: \"{v6}\"", lab.service(HTTP)[1]));
+    say("IPv6 by curl", &format!("{} answered: \"{v6}\"", lab.service(HTTP)[1]))?;
 
     summary(&lab, &answers)?;
     ensure!(answers.len() == 2, "only {answers:?} answered");
-    println!("\nDone in {:.1} s.", start.elapsed().as_secs_f64());
+    writeln!(io::stdout(), "\nDone in {:.1} s.", start.elapsed().as_secs_f64())?;
     try_next(&lab, keep)
 }
 
@@ -115,7 +115,7 @@ fn curl_many(lab: &Lab) -> Result<BTreeMap<String, usize>> {
         *by_server.entry(server.to_owned()).or_insert(0) += 1;
     }
     let shares: Vec<_> = by_server.iter().map(|(server, count)| format!("{server} {count}")).collect();
-    say(&format!("{REQUESTS} requests by curl"), &format!("answered: {}", shares.join(", ")));
+    say(&format!("{REQUESTS} requests by curl"), &format!("answered: {}", shares.join(", ")))?;
     Ok(by_server)
 }
 
@@ -128,7 +128,7 @@ fn show_addresses(lab: &Lab) -> Result<()> {
     let capture = &captures[usize::from(server == "rs2")];
     let told = capture.wait_for(1, |p| p.tcp().is_some_and(|tcp| tcp.toa().is_some()));
     let (port, ip) = told.first().and_then(|p| p.tcp()?.toa()).context("no TCP option 254 reached the real server")?;
-    say("client's address", &format!("{server} sees {source}; TCP option 254 tells it {ip}:{port}"));
+    say("client's address", &format!("{server} sees {source}; TCP option 254 tells it {ip}:{port}"))?;
     Ok(())
 }
 
@@ -145,14 +145,14 @@ fn download(lab: &Lab) -> Result<()> {
     }
     let rate = LARGE as f64 * 8e-6 / seconds;
     let megabytes = LARGE >> 20;
-    say(&format!("{megabytes} MiB by curl"), &format!("{rate:.0} Mbit/s, SHA-256 {}… as it should be", &sum[..12]));
+    say(&format!("{megabytes} MiB by curl"), &format!("{rate:.0} Mbit/s, SHA-256 {}… as it should be", &sum[..12]))?;
     Ok(())
 }
 
 fn udp_request(lab: &Lab) -> Result<()> {
     for service in lab.service(ECHO) {
         let answer = lab.on_client(|| udp::ask(service, b"hello")).with_context(|| format!("UDP to {service}"))?;
-        say("UDP request", &format!("{service} answered: \"{}\"", String::from_utf8_lossy(&answer)));
+        say("UDP request", &format!("{service} answered: \"{}\"", String::from_utf8_lossy(&answer)))?;
     }
     Ok(())
 }
@@ -161,11 +161,16 @@ fn udp_request(lab: &Lab) -> Result<()> {
 fn summary(lab: &Lab, answers: &BTreeMap<String, usize>) -> Result<()> {
     let status = lab.balancer.query(&["status"])?;
     let total = |key: &str| -> u64 { status["totals"][key].as_u64().unwrap_or_default() };
-    println!("\n  {}", bold("service   real server             weight   sessions   packets in   packets out"));
+    writeln!(
+        io::stdout(),
+        "\n  {}",
+        bold("service   real server             weight   sessions   packets in   packets out")
+    )?;
     for row in lab.balancer.rows("servers")? {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let number = |key: &str| row[key].as_u64().unwrap_or_default();
-        println!(
+        writeln!(
+            io::stdout(),
             "  {:<9} {:<23} {:>6} {:>10} {:>12} {:>13}",
             text("service"),
             text("address"),
@@ -173,19 +178,19 @@ fn summary(lab: &Lab, answers: &BTreeMap<String, usize>) -> Result<()> {
             number("sessions_total"),
             number("packets_in"),
             number("packets_out")
-        );
+        )?;
     }
     let by_server: Vec<_> = answers.iter().map(|(server, count)| format!("{server} {count}")).collect();
-    println!();
-    fact("requests by real server", &by_server.join(", "));
+    writeln!(io::stdout())?;
+    fact("requests by real server", &by_server.join(", "))?;
     fact(
         "sessions",
         &format!("{} made, {} now", total("sessions_created"), total("sessions_v4") + total("sessions_v6")),
-    );
-    fact("packets", &format!("{} received, {} sent", total("rx_packets"), total("tx_packets")));
+    )?;
+    fact("packets", &format!("{} received, {} sent", total("rx_packets"), total("tx_packets")))?;
     let drops = lab.balancer.drops()?;
     let list: Vec<_> = drops.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
-    fact("drops", &if list.is_empty() { "none".to_owned() } else { list.join(", ") });
+    fact("drops", &if list.is_empty() { "none".to_owned() } else { list.join(", ") })?;
     Ok(())
 }
 
@@ -196,9 +201,13 @@ fn try_next(lab: &Lab, keep: bool) -> Result<()> {
     let client = format!("ip netns exec {}", lab.topology.client.name());
     let vip = lab.topology.vip();
     if keep {
-        println!("\n{}", bold("Try in another terminal:"));
+        writeln!(io::stdout(), "\n{}", bold("Try in another terminal:"))?;
     } else {
-        println!("\n{}", bold("Everything is removed now. With `demo --keep` it stays, and these lines work:"));
+        writeln!(
+            io::stdout(),
+            "\n{}",
+            bold("Everything is removed now. With `demo --keep` it stays, and these lines work:")
+        )?;
     }
     for line in [
         format!("{client} curl http://{}/", vip.v4),
@@ -209,10 +218,10 @@ fn try_next(lab: &Lab, keep: bool) -> Result<()> {
         carom.replace("{}", "status --watch"),
         carom.replace("{}", "drops"),
     ] {
-        println!("    {line}");
+        writeln!(io::stdout(), "    {line}")?;
     }
     if keep {
-        println!("\nEnter or Ctrl-C removes everything.");
+        writeln!(io::stdout(), "\nEnter or Ctrl-C removes everything.")?;
         wait_for_enter();
     }
     Ok(())
@@ -228,12 +237,13 @@ fn wait_for_enter() {
     }
 }
 
-fn say(what: &str, outcome: &str) {
-    println!("  {} {what:<22} {outcome}", if io::stdout().is_terminal() { "\u{1b}[32m✓\u{1b}[0m" } else { "ok" });
+fn say(what: &str, outcome: &str) -> io::Result<()> {
+    let mark = if io::stdout().is_terminal() { "\u{1b}[32m✓\u{1b}[0m" } else { "ok" };
+    writeln!(io::stdout(), "  {mark} {what:<22} {outcome}")
 }
 
-fn fact(what: &str, value: &str) {
-    println!("  {what:<24} {value}");
+fn fact(what: &str, value: &str) -> io::Result<()> {
+    writeln!(io::stdout(), "  {what:<24} {value}")
 }
 
 fn bold(text: &str) -> String {

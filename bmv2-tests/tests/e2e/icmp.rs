@@ -85,6 +85,7 @@ fn path_mtu_towards_the_real_server_is_discovered() {
         let capture = Capture::start(&lab.topology.client, "eth0").unwrap();
         let up = lab.on_client(|| http::upload(service, len).unwrap());
         assert_eq!(up.sha256, blob::sha256(blob::Blob::new(len)).unwrap().0);
+        capture.settle();
         let messages = capture.packets(|p| too_big(p) == Some(NARROW));
         let client = lab.client_ip(service.ip());
         assert_translated(&messages, client, None, service);
@@ -110,6 +111,7 @@ fn path_mtu_leaves_room_for_toa() {
         let capture = Capture::start(&lab.topology.client, "eth0").unwrap();
         // The server answers only in the end, so that every segment carries TOA.
         lab.on_client(|| http::upload(service, 1_000_000).unwrap());
+        capture.settle();
         let messages = capture.packets(|p| too_big(p) == Some(NARROW - room));
         assert_translated(&messages, lab.client_ip(service.ip()), None, service);
         assert!(messages.len() <= 20, "{} messages: the client does not learn", messages.len());
@@ -129,6 +131,7 @@ fn path_mtu_towards_the_client_is_discovered() {
         let capture = Capture::start(&lab.topology.servers[0], "eth0").unwrap();
         let down = lab.on_client(|| http::download(service, len).unwrap());
         assert_eq!(down.sha256, blob::sha256(blob::Blob::new(len)).unwrap().0);
+        capture.settle();
         let messages = capture.packets(|p| too_big(p) == Some(NARROW));
         assert!(!messages.is_empty(), "no message reached the real server");
         let quoted = messages[0].quoted().unwrap();

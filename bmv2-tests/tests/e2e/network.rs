@@ -115,6 +115,7 @@ fn narrow_routes_are_narrow() {
     for (ip, too_big) in SERVERS[0].both().into_iter().zip([(3, 4), (2, 0)]) {
         let capture = Capture::start(&topology.client, "eth0").unwrap();
         topology.client.run(|| http::upload(SocketAddr::new(ip, 80), 1_000_000)).unwrap();
+        capture.settle();
         let messages = capture.packets(|p| p.icmp() == Some(too_big));
         assert!((1..20).contains(&messages.len()), "{ip}: {messages:?}");
         assert_eq!(messages[0].quoted().unwrap().dst, ip);

@@ -13,7 +13,7 @@ use crate::books::{Expect, drop_of, nothing};
 use crate::both_families;
 use crate::sim::{Options, Sent, Sim, assert_right};
 use crate::talk::{CLIENT_ISN, Talk, from_router, outer, segment, syn};
-use crate::world::{BACK, FRONT, Net, ROUTER, Rs, World, our_mac};
+use crate::world::{BACK, FRONT, Net, ROUTER, Rs, World, our_mac, server_mac};
 
 const ACK: TcpFlags = TcpFlags::ACK;
 const ONE: Rs = Rs { weight: 1, max_connections: 0, removed: false };
@@ -225,6 +225,25 @@ fn persistent<A: Net>() {
 #[test]
 fn clients_of_a_prefix_stay_together() {
     both_families!(persistent);
+}
+
+fn back_where_it_came_from<A: Net>() {
+    let mut sim = Sim::quiet(World { router_behind: true, ..World::default() });
+    for (iface, mac) in [(FRONT, ROUTER), (BACK, server_mac(9))] {
+        let key = outer::<A>(Proto::Udp, 1, 10 + u16::from(iface.0));
+        let sent = sim.rx_one(iface, &Build::new(key).macs(our_mac(iface), mac).payload(b"question").bytes());
+        let inner = A::key(&sent.bytes).expect("a datagram");
+        assert_eq!(sent.iface, BACK);
+        let answer = Build::new(inner.reversed()).macs(our_mac(BACK), server_mac(0)).payload(b"answer");
+        let sent = sim.rx_one(BACK, &answer.bytes());
+        let expected = Build::new(key.reversed()).macs(mac, our_mac(iface)).payload(b"answer").ttl(63).bytes();
+        assert_eq!(sent, Sent { iface, bytes: expected });
+    }
+}
+
+#[test]
+fn answers_leave_by_the_interface_the_client_came_by() {
+    both_families!(back_where_it_came_from);
 }
 
 #[test]

@@ -144,8 +144,11 @@ fn solicited_node(frame: &[u8]) -> Ipv6Addr {
 
 /// A network whose next hops must be asked for; one server.
 fn unknown(limit: usize) -> Sim {
+    unknown_with(Options { pinned: false, pending_per_nexthop: limit, ..Options::default() })
+}
+
+fn unknown_with(options: Options) -> Sim {
     let servers = vec![Rs { weight: 1, max_connections: 0, removed: false }];
-    let options = Options { pinned: false, pending_per_nexthop: limit, ..Options::default() };
     Sim::quiet_with(World { servers, ..World::default() }, options)
 }
 
@@ -244,6 +247,29 @@ fn a_next_hop_that_does_not_answer_costs_its_packets() {
     both_families!(fails);
 }
 
+/// The answer comes to one worker, and the packets wait at the other.
+fn waits_at_another_worker<A: Net>() {
+    for answered_at in 0..2 {
+        let mut sim = unknown_with(Options { pinned: false, ..Options::software(2) });
+        assert_eq!(sim.rx(FRONT, &datagram::<A>(0)), []);
+        sim.tick();
+        let mut sent = sim.rx_at(answered_at, BACK, &[server_answer::<A>(server_mac(0))]);
+        sent.extend(sim.rx(FRONT, &datagram::<A>(1)));
+        sent.extend(sim.tick());
+        assert_eq!(arrived::<A>(&sent), [(server_mac(0), 0), (server_mac(0), 1)]);
+    }
+}
+
+#[test]
+fn packets_that_wait_at_another_worker_are_not_overtaken() {
+    both_families!(waits_at_another_worker);
+}
+
+/// Whether a frame asks the server itself, at this MAC address, whether it is there.
+fn asks(sent: &[Sent], mac: Mac) -> bool {
+    sent.iter().any(|s| s.iface == BACK && fullnat::wire::ethernet::destination(&s.bytes) == mac)
+}
+
 fn moves<A: Net>() {
     let mut sim = unknown(16);
     sim.rx(FRONT, &datagram::<A>(0));
@@ -254,12 +280,15 @@ fn moves<A: Net>() {
     assert_eq!(next(&mut sim, 1), [(server_mac(0), 1)]);
     assert_eq!(sim.rx(BACK, &announcement(OTHER, A::server(0).into())), []);
     assert_eq!(next(&mut sim, 2), [(OTHER, 2)]);
+    // Used at once, and asked whether it is true.
+    assert!(asks(&sim.tick(), OTHER));
     // Heard on the wrong link it is nobody we know.
     sim.rx(FRONT, &announcement(ROUTER, A::server(0).into()));
     assert_eq!(next(&mut sim, 3), [(OTHER, 3)]);
     // What it asks tells where it is as well.
     sim.rx(BACK, &question(None, server_mac(0), A::server(0).into(), A::lip(0).into()));
     assert_eq!(next(&mut sim, 4), [(server_mac(0), 4)]);
+    assert!(asks(&sim.tick(), server_mac(0)));
 }
 
 #[test]

@@ -235,6 +235,32 @@ fn ends_after_quietly(sim: &mut Sim) {
     assert_eq!(sim.sessions(), []);
 }
 
+fn closed_after_long<A: Net>() {
+    let close = |sim: &mut Sim, talk: &Talk<A>, reset: bool| {
+        if reset {
+            talk.down(sim, segment(false, RST, 1, 0, b""));
+        } else {
+            talk.up(sim, segment(true, FIN_ACK, 1, 1, b""));
+            talk.down(sim, segment(false, FIN_ACK, 1, 2, b""));
+            talk.up(sim, segment(true, ACK, 2, 2, b""));
+        }
+        sim.changed();
+    };
+    for reset in [true, false] {
+        let mut sim = Sim::quiet(World::default());
+        let talk = Talk::<A>::established(&mut sim, 1, 1);
+        // The timer is set for the end of the long timeout now, and must not wait for that.
+        sim.skip(500_000);
+        close(&mut sim, &talk, reset);
+        ends_after(&mut sim, &talk, 10_000);
+    }
+}
+
+#[test]
+fn a_connection_closed_late_ends_as_soon_as_one_closed_early() {
+    both_families!(closed_after_long);
+}
+
 fn udp<A: Net>() {
     let mut sim = Sim::quiet(World::default());
     let (talk, opened) = Talk::<A>::open(&mut sim, Proto::Udp, 1, 4000);

@@ -143,6 +143,8 @@ pub struct World {
     pub quarantine_ms: u64,
     pub timeouts: Timeouts,
     pub mtu: [u16; 2],
+    /// There is a default gateway behind too, the server of number 9.
+    pub router_behind: bool,
     /// Interfaces have a link-local address, in front of the others.
     pub link_local: bool,
     /// False: the services are gone from the plan.
@@ -166,6 +168,7 @@ impl Default for World {
             quarantine_ms: 60_000,
             timeouts: Timeouts::default(),
             mtu: [1500; 2],
+            router_behind: false,
             link_local: false,
             services: true,
             generation: 0,
@@ -288,6 +291,10 @@ impl World {
         }
         routes.default_gateway(FRONT, IpAddr::V4(Net::router()));
         routes.default_gateway(FRONT, IpAddr::V6(Net::router()));
+        if self.router_behind {
+            routes.default_gateway(BACK, IpAddr::V4(Net::server(9)));
+            routes.default_gateway(BACK, IpAddr::V6(Net::server(9)));
+        }
         routes.build().expect("routes of the test network")
     }
 

@@ -72,6 +72,17 @@ fn half_open<A: Net>(sim: &mut Sim) -> Talk<A> {
     talk
 }
 
+fn mss_without_toa<A: Net>() {
+    let mut sim = Sim::quiet(World::default());
+    let (talk, _) = Talk::<A>::open(&mut sim, Proto::Tcp, 3, 3);
+    talk.down(&mut sim, |b| segment(false, SYN_ACK, 0, 1, b"")(b).options(&[2, 4, 5, 0xb4, 1, 3, 3, 7]));
+}
+
+#[test]
+fn without_toa_the_server_s_mss_stays() {
+    both_families!(mss_without_toa);
+}
+
 fn until_acknowledged<A: Net>() {
     let mut sim = Sim::quiet(with_toa());
     let talk = half_open::<A>(&mut sim);

@@ -10,9 +10,10 @@ use fullnat::spread::Spread;
 use fullnat::wire::TcpFlags;
 use fullnat::wire::testing::{Build, icmp};
 
+use crate::both_families;
 use crate::sim::{Options, Sim};
-use crate::talk::{Talk, outer, segment};
-use crate::world::{BACK, FRONT, Net, World, our_mac, server_mac};
+use crate::talk::{CLIENT_ISN, Talk, outer, segment};
+use crate::world::{BACK, FRONT, Net, Rs, World, our_mac, server_mac};
 
 const ACK: TcpFlags = TcpFlags::ACK;
 
@@ -106,6 +107,35 @@ fn both_directions_meet_on_the_worker_the_interface_chose() {
         sessions_meet::<Ipv6Addr>(queues, World::default());
         sessions_meet::<Ipv4Addr>(queues, World { two_arm: false, ..World::default() });
     }
+}
+
+fn ports_used_again<A: Net>() {
+    let rs = Rs { weight: 1, max_connections: 0, removed: false };
+    let world = World { servers: vec![rs], lips: vec![0], ports: 2000..=2127, ..World::default() };
+    let mut nics = Nics::new(2, world);
+    let mut ports = Vec::new();
+    for round in 0..6 {
+        for n in 0..40 {
+            let cport = 5000 + n + round * 100;
+            nics.aim(FRONT, &outer::<A>(Proto::Tcp, n, cport));
+            let talk = Talk::<A>::open(&mut nics.sim, Proto::Tcp, n, cport).0;
+            ports.push(talk.inner.sport);
+            nics.aim(BACK, &talk.inner.reversed());
+            talk.down(&mut nics.sim, |b| b.flags(TcpFlags(TcpFlags::RST.0 | ACK.0)).ack(CLIENT_ISN.wrapping_add(1)));
+        }
+        nics.sim.skip(10_500);
+        nics.sim.skip(62_000);
+    }
+    ports.sort_unstable();
+    ports.dedup();
+    // 240 connections on 128 ports.
+    assert!(ports.len() <= 128);
+    assert_eq!((nics.sim.handed, crate::books::drops(&nics.sim.changed())), (0, 0));
+}
+
+#[test]
+fn ports_used_again_lead_to_their_worker_again() {
+    both_families!(ports_used_again);
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::topology::Topology;
 /// How long the balancer may take to start, to reload and to stop.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A running balancer. Dropping it kills the process; in a failing test it first prints the end of its log and its drops.
+/// A running balancer. Dropping it stops the process; in a failing test it first prints the end of its log and its drops.
 #[derive(Debug)]
 pub struct Balancer {
     child: Child,
@@ -211,8 +211,14 @@ impl Drop for Balancer {
             let drops = self.cli(&["drops"]).unwrap_or_else(|error| format!("{error:#}"));
             eprintln!("--- its drops:\n{drops}");
         }
-        // Both fail only when it has ended by itself.
-        let _ = self.child.kill();
+        // A process that has ended must not be signalled: its id may be another's by now. One that runs is asked first, so
+        // that it can remove what it has made.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.signal(Signal::SIGTERM);
+            if !wait(Duration::from_secs(5), || matches!(self.child.try_wait(), Ok(Some(_)))) {
+                let _ = self.child.kill();
+            }
+        }
         if let Ok(status) = self.child.wait()
             && let Some(signal) = status.signal().filter(|&signal| signal != Signal::SIGKILL as i32)
         {

@@ -52,26 +52,25 @@ fn owner(name: &str) -> Option<u32> {
     parts.next()?.parse().ok()
 }
 
-/// Removes namespaces and work directories whose owner no longer runs. Another process may be doing the same, so
-/// failures mean nothing.
+/// Removes what dead processes left. Another process may be doing the same, so failures mean nothing.
 fn remove_stale() {
-    let dead = |name: &str| owner(name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
-    for name in names_in(Path::new(NETNS_DIR)).filter(|name| dead(name)) {
-        remove(&name);
-    }
-    for name in names_in(&std::env::temp_dir()).filter(|name| dead(name)) {
-        let _ = std::fs::remove_dir_all(std::env::temp_dir().join(name));
-    }
+    remove_all(|pid| !Path::new(&format!("/proc/{pid}")).exists());
 }
 
-/// Removes every namespace and the work directory of this process, for an end that runs no destructors.
+/// Removes everything of this process, for an end that runs no destructors.
 pub fn remove_own() {
-    let own = |name: &str| owner(name) == Some(std::process::id());
-    for name in names_in(Path::new(NETNS_DIR)).filter(|name| own(name)) {
-        remove(&name);
-    }
-    for name in names_in(&std::env::temp_dir()).filter(|name| own(name)) {
-        let _ = std::fs::remove_dir_all(std::env::temp_dir().join(name));
+    remove_all(|pid| pid == std::process::id());
+}
+
+/// Removes the namespaces, with what runs in them, and the directories of owners that `gone` accepts.
+fn remove_all(gone: impl Fn(u32) -> bool) {
+    let ours = |name: &String| owner(name).is_some_and(&gone);
+    names_in(Path::new(NETNS_DIR)).filter(ours).for_each(|name| remove(&name));
+    // DPDK's runtime directories, root's and other users', are named by the file prefix, which is the topology's.
+    for dir in [std::env::temp_dir(), "/var/run/dpdk".into(), "/tmp/dpdk".into()] {
+        for name in names_in(&dir).filter(ours) {
+            let _ = std::fs::remove_dir_all(dir.join(name));
+        }
     }
 }
 

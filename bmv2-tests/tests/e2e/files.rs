@@ -54,7 +54,7 @@ fn config(dir: &Path) -> Config {
             Service::new("serverless", Protocol::Tcp, VIP.v4.into(), SERVERLESS).weights(&[0]),
         ],
         socket: file("admin.sock"),
-        file_prefix: format!("carom-files-{}", std::process::id()),
+        file_prefix: dir.file_name().and_then(|name| name.to_str()).expect("a name of ours").to_owned(),
         seed: Some(1),
     }
 }

@@ -1,12 +1,10 @@
 //! What control and workers say to each other, over bounded rings. Workers never wait for an answer.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fullnat::forward::{PortView, SessionView};
+use fullnat::forward::{PortView, Prepared, SessionView};
 use fullnat::id::{ServerId, ServiceId, WorkerId};
-use fullnat::plan::Plan;
 use serde::{Deserialize, Serialize};
 
 /// Room in the ring to a worker; control sends one command and waits for its end.
@@ -19,8 +17,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// A message to a worker.
 #[derive(Debug)]
 pub enum Command {
-    /// Work by this plan from now on. Control keeps the old plan alive until every worker has answered.
-    Plan(Arc<Plan>),
+    /// Work by this plan from now on.
+    Plan(Box<Prepared>),
     /// Walk over the sessions from `cursor` on and send those that pass the filter.
     Sessions {
         /// The question's number.
@@ -42,8 +40,8 @@ pub enum Command {
 /// A message from a worker.
 #[derive(Debug)]
 pub enum Event {
-    /// The plan of this generation is in force on the worker.
-    PlanTaken(u64),
+    /// Another plan is in force on the worker; this is the old one, for its memory to be freed by control.
+    PlanTaken(Box<Prepared>),
     /// From here on the answer to this question follows, and nothing more of an earlier one.
     Begin(u64),
     /// A session that passed the filter.
@@ -122,10 +120,11 @@ pub fn link() -> (Link, WorkerEnds) {
 
 impl Link {
     /// Puts a plan in force and waits until it is.
-    pub async fn set_plan(&mut self, plan: Arc<Plan>) -> Result<(), Silent> {
-        let generation = plan.generation;
-        self.commands.push(Command::Plan(plan)).map_err(|_| Silent)?;
-        self.until(|event| matches!(event, Event::PlanTaken(taken) if taken == generation).then_some(())).await
+    pub async fn set_plan(&mut self, plan: Prepared) -> Result<(), Silent> {
+        // Generations are counted one by one, so this is the answer to this plan and to no earlier one.
+        let last = plan.plan().generation - 1;
+        self.commands.push(Command::Plan(Box::new(plan))).map_err(|_| Silent)?;
+        self.until(|event| matches!(event, Event::PlanTaken(old) if old.plan().generation == last).then_some(())).await
     }
 
     /// Asks for sessions; returns the cursor to go on from, `None` at the end.

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use fullnat::counters::Counters;
+use fullnat::forward::Prepared;
 use fullnat::id::WorkerId;
 use fullnat::neighbor::{Neighbors, Pins};
 use fullnat::plan::Plan;
@@ -130,8 +131,6 @@ pub(crate) struct Reloading {
     pub compiler: Compiler,
     pub pins: Pins,
     pub macs: Vec<Mac>,
-    /// Plans that a silent worker may still work by.
-    pub kept: Vec<Arc<Plan>>,
 }
 
 impl Daemon {
@@ -231,18 +230,15 @@ impl Daemon {
         let old = self.plan.swap(Arc::clone(&plan));
         let mut silent = Vec::new();
         for (worker, link) in self.links.iter().enumerate() {
-            if link.lock().await.set_plan(Arc::clone(&plan)).await.is_err() {
+            let prepared = Prepared::new(Arc::clone(&plan), Some(&old), WorkerId(worker as u8));
+            if link.lock().await.set_plan(prepared).await.is_err() {
                 silent.push(worker);
             }
         }
         if silent.is_empty() {
-            // No worker has it any more, so this frees its memory, here and not on a worker.
-            reloading.kept.clear();
-            drop(old);
             tracing::info!(generation = plan.generation, "config reloaded");
             return Ok(());
         }
-        reloading.kept.push(old);
         Err(ReloadError(format!("the new config is in force, but workers {silent:?} have not confirmed it")))
     }
 }

@@ -97,7 +97,7 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
         next_hops,
         ports,
         links: links.into_iter().map(Mutex::new).collect(),
-        reloading: Mutex::new(Reloading { config, compiler, pins, macs, kept: Vec::new() }),
+        reloading: Mutex::new(Reloading { config, compiler, pins, macs }),
     });
     let doors = Doors::open(&daemon, &admin, metrics).await?;
     let mut threads = Vec::new();

@@ -149,7 +149,11 @@ impl<A: Addr> PortSpaces<A> {
 
     /// Changes the quarantine, also of ports that are in it.
     pub fn set_quarantine(&mut self, quarantine_ms: u64) {
-        self.quarantine_s = quarantine_ms.div_ceil(1000) as u32;
+        let quarantine_s = quarantine_ms.div_ceil(1000) as u32;
+        if quarantine_s == self.quarantine_s {
+            return;
+        }
+        self.quarantine_s = quarantine_s;
         for group in self.groups.values_mut() {
             group.blocked_until = 0;
         }

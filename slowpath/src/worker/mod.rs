@@ -145,11 +145,10 @@ impl<R: Receive, T: Transmit> Worker<R, T> {
         let Some(control) = &mut self.control else { return false };
         if let Ok(command) = control.commands.pop() {
             match command {
-                Command::Plan(plan) => {
-                    let generation = plan.generation;
-                    // Control holds the old plan until this answer, so that its memory is not freed here.
-                    drop(self.forwarder.set_plan(plan));
-                    self.query.answer(Event::PlanTaken(generation));
+                Command::Plan(mut plan) => {
+                    // In the same box goes the old one back, so that nothing is freed here.
+                    self.forwarder.set_plan(&mut plan);
+                    self.query.answer(Event::PlanTaken(plan));
                 }
                 Command::Sessions { question, filter, cursor, limit } => {
                     self.query.sessions(question, filter, cursor, limit);

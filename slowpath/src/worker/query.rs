@@ -15,7 +15,7 @@ const BUSY_STEP: usize = 16;
 const IDLE_STEP: usize = 512;
 
 /// What the worker is asked for at the moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Query {
     walk: Option<Walk>,
     /// Answers for which the ring had no room yet.
@@ -26,6 +26,13 @@ pub struct Query {
 enum Walk {
     Sessions { filter: SessionFilter, cursor: u64, left: usize },
     Ports { cursor: u64 },
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        // Control asks one question at a time, which has one of these answers; the rest is room for what it gave up on.
+        Query { walk: None, answers: VecDeque::with_capacity(8) }
+    }
 }
 
 impl Query {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::addr::Addr;
 use crate::forward::{Desk, Family, Forwarder, Output, link};
 use crate::frame::Frame;
-use crate::id::{IfaceId, ServiceId};
+use crate::id::{IfaceId, ServiceId, WorkerId};
 use crate::neighbor::Probe;
 use crate::plan::Plan;
 use crate::reason::DropReason;
@@ -21,13 +21,13 @@ use crate::wire::{Mac, arp, ethernet, ndp};
 const EXPIRE_BUDGET: usize = 64;
 /// Port spaces looked at in one call, to forget those of servers long gone.
 const SWEEP_BUDGET: usize = 1;
-/// Addresses announced in one call.
-const ANNOUNCE_BUDGET: usize = 4;
+/// Addresses announced per millisecond: neighbours must keep up, and a thousand still take a quarter of a second only.
+const ANNOUNCE_PER_MS: usize = 4;
 
 impl<F: Frame> Forwarder<F> {
     /// Does what is due. Call it in every round of the worker's loop; it is cheap when nothing is.
     pub fn tick(&mut self, now: Time, out: &mut impl Output<F>) {
-        let Forwarder { plan, desk, v4, v6, announce } = self;
+        let Forwarder { plan, desk, v4, v6, announce, announced } = self;
         desk.expire(plan, now, v4);
         desk.expire(plan, now, v6);
         desk.send_pending(plan, now, out);
@@ -36,8 +36,9 @@ impl<F: Frame> Forwarder<F> {
         desk.counters.sessions_v6.set(v6.sessions.len() as u64);
         v4.ports.sweep(now, SWEEP_BUDGET);
         v6.ports.sweep(now, SWEEP_BUDGET);
-        for _ in 0..ANNOUNCE_BUDGET.min(announce.len()) {
-            if let Some((iface, address)) = announce.pop() {
+        if now > *announced {
+            *announced = now;
+            for (iface, address) in announce.drain(announce.len().saturating_sub(ANNOUNCE_PER_MS)..) {
                 send_made(plan, iface, out, |frame, mac| match address {
                     IpAddr::V4(ip) => arp::announce(frame, mac, ip),
                     IpAddr::V6(ip) => ndp::announce(frame, mac, ip),
@@ -48,15 +49,48 @@ impl<F: Frame> Forwarder<F> {
 
     /// Works by this plan from now on. Sessions go on as they are; those of servers that are gone, until they end.
     ///
-    /// The old plan is returned, for its memory to be freed elsewhere.
-    pub fn set_plan(&mut self, plan: Arc<Plan>) -> Arc<Plan> {
-        self.desk.renew_schedulers(&plan);
-        if self.desk.housekeeper.is_some() {
-            self.announce = announcements(&plan);
+    /// Allocates and frees nothing: `next` then holds the old plan and its parts, to be freed on another thread.
+    pub fn set_plan(&mut self, next: &mut Prepared) {
+        for (new, old) in next.schedulers.iter_mut().zip(&self.desk.schedulers) {
+            if let (Some(new), Some(old)) = (new, old) {
+                new.continue_from(old);
+            }
         }
-        self.v4.ports.set_quarantine(plan.quarantine_ms);
-        self.v6.ports.set_quarantine(plan.quarantine_ms);
-        std::mem::replace(&mut self.plan, plan)
+        if self.desk.housekeeper.is_none() {
+            next.announce.clear();
+        }
+        self.v4.ports.set_quarantine(next.plan.quarantine_ms);
+        self.v6.ports.set_quarantine(next.plan.quarantine_ms);
+        std::mem::swap(&mut self.plan, &mut next.plan);
+        std::mem::swap(&mut self.desk.schedulers, &mut next.schedulers);
+        std::mem::swap(&mut self.announce, &mut next.announce);
+    }
+}
+
+/// A plan made ready for one worker, on another thread, so that the worker only takes it.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) plan: Arc<Plan>,
+    pub(super) schedulers: Vec<Option<Scheduler>>,
+    pub(super) announce: Vec<(IfaceId, IpAddr)>,
+}
+
+impl Prepared {
+    /// Prepares a plan for a worker. Addresses of ours that are not in the plan before are announced on their links.
+    pub fn new(plan: Arc<Plan>, before: Option<&Plan>, worker: WorkerId) -> Self {
+        let mut schedulers = Vec::new();
+        for service in plan.services() {
+            let slot = usize::from(service.id.0);
+            schedulers.resize_with(schedulers.len().max(slot + 1), || None);
+            schedulers[slot] = Some(Scheduler::new(service, &plan, worker));
+        }
+        let announce = announcements(&plan, before);
+        Prepared { plan, schedulers, announce }
+    }
+
+    /// The plan.
+    pub fn plan(&self) -> &Arc<Plan> {
+        &self.plan
     }
 }
 
@@ -111,23 +145,6 @@ impl<F: Frame> Desk<F> {
             send_made(plan, probe.iface, out, |frame, mac| ask(plan, probe, frame, mac));
         }
     }
-
-    /// Makes schedulers for the plan; turns go on where they were.
-    fn renew_schedulers(&mut self, plan: &Plan) {
-        let mut old = std::mem::take(&mut self.schedulers);
-        for service in plan.services() {
-            let slot = usize::from(service.id.0);
-            let scheduler = match old.get_mut(slot).and_then(Option::take) {
-                Some(mut scheduler) => {
-                    scheduler.update(service, plan);
-                    scheduler
-                }
-                None => Scheduler::new(service, plan, self.worker),
-            };
-            self.schedulers.resize_with(self.schedulers.len().max(slot + 1), || None);
-            self.schedulers[slot] = Some(scheduler);
-        }
-    }
 }
 
 /// The timeouts of a service; the defaults for one that is gone.
@@ -155,9 +172,10 @@ fn send_made<F: Frame>(plan: &Plan, iface: IfaceId, out: &mut impl Output<F>, ma
     }
 }
 
-/// All our addresses, on each interface that answers for them.
-fn announcements(plan: &Plan) -> Vec<(IfaceId, IpAddr)> {
+/// Our addresses that `before` does not have, on each interface that answers for them.
+fn announcements(plan: &Plan, before: Option<&Plan>) -> Vec<(IfaceId, IpAddr)> {
     let ifaces = || (0..plan.interfaces.len()).map(|i| IfaceId(i as u8));
     let on = |address| ifaces().filter(move |&iface| link::answers(plan, iface, address)).map(move |i| (i, address));
-    plan.own_addresses().flat_map(|(address, _)| on(address)).collect()
+    let is_new = |address: &IpAddr| before.is_none_or(|before| before.own(*address).is_none());
+    plan.own_addresses().map(|(address, _)| address).filter(is_new).flat_map(on).collect()
 }

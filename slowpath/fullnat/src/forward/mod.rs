@@ -26,6 +26,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+pub use self::housekeeping::Prepared;
 pub use self::output::Output;
 use self::output::RateLimit;
 pub use self::show::{PortView, SessionView};
@@ -90,6 +91,8 @@ pub struct Forwarder<F: Frame> {
     v6: Family<Ipv6Addr>,
     /// Addresses of ours still to be announced by gratuitous ARP or unsolicited neighbour advertisement.
     announce: Vec<(IfaceId, IpAddr)>,
+    /// When the last ones were.
+    announced: Time,
 }
 
 /// What packets of both families need.
@@ -154,8 +157,9 @@ impl<F: Frame> Forwarder<F> {
             v4: Family::new(setup.sessions_v4, hasher, setup.seed, setup.now),
             v6: Family::new(setup.sessions_v6, hasher, setup.seed ^ 1, setup.now),
             announce: Vec::new(),
+            announced: setup.now,
         };
-        forwarder.set_plan(setup.plan);
+        forwarder.set_plan(&mut Prepared::new(setup.plan, None, setup.worker));
         forwarder
     }
 

@@ -136,7 +136,6 @@ impl Candidate {
 /// One worker's choice of servers for one service.
 #[derive(Debug)]
 pub struct Scheduler {
-    worker: WorkerId,
     candidates: Box<[Candidate]>,
     method: Method,
 }
@@ -175,22 +174,18 @@ impl Scheduler {
             SchedulerKind::WeightedLeastConnections => Method::Least { weighted: true, turns: weighted() },
             SchedulerKind::SourceHash { with_port } | SchedulerKind::Maglev { with_port, .. } => hash(with_port),
         };
-        Scheduler { worker, candidates, method }
+        Scheduler { candidates, method }
     }
 
-    /// Takes over a new plan, in which `service` is the same service. Turns go on where they were: with the same server,
-    /// or with the next of the old ones that is still there. Allocates; call it per plan, not per packet.
-    pub fn update(&mut self, service: &Service, plan: &Plan) {
-        let mut next = Scheduler::new(service, plan, self.worker);
-        if let (Some(old), Some(new)) = (self.turns(), next.turns()) {
-            let ids = |s: &Scheduler| s.candidates.iter().map(|c| c.id).collect::<Vec<_>>();
-            let continued = new.continuing(old, &ids(self), &ids(&next));
-            match &mut next.method {
-                Method::Turns(turns) | Method::Least { turns, .. } => *turns = continued,
-                Method::Hash { .. } => {}
-            }
+    /// Goes on where `old`, the scheduler of the same service under the last plan, was: with the same server, or with
+    /// the next of the old ones that is still there. Allocates nothing, so a worker may call it.
+    pub fn continue_from(&mut self, old: &Scheduler) {
+        let (Some(before), Some(turns)) = (old.turns(), self.turns()) else { return };
+        let at = turns.continued(before, &old.candidates, &self.candidates);
+        match &mut self.method {
+            Method::Turns(turns) | Method::Least { turns, .. } => turns.go_to(at),
+            Method::Hash { .. } => {}
         }
-        *self = next;
     }
 
     /// Chooses a server for a new session from `client:cport` and counts the session on it. The caller owes that server

@@ -184,6 +184,13 @@ fn idle_servers_are_equals_and_take_turns() {
     }
 }
 
+/// A reload: a new scheduler that goes on where the old one was.
+fn renew(s: &mut Scheduler, plan: &Plan) {
+    let mut next = scheduler(plan, 0);
+    next.continue_from(s);
+    *s = next;
+}
+
 #[test]
 fn a_drained_server_gets_nothing_and_without_servers_there_is_none() {
     for kind in KINDS {
@@ -191,15 +198,15 @@ fn a_drained_server_gets_nothing_and_without_servers_there_is_none() {
         let mut s = scheduler(&plan1, 0);
         assert_eq!(spread(&mut s, 500).len(), 3, "{kind}");
         let plan2 = reload(&plan1, kind, &[(1, 1, 0), (2, 0, 0), (3, 1, 0)]);
-        s.update(plan2.service(ServiceId(0)).unwrap(), &plan2);
+        renew(&mut s, &plan2);
         let to = spread(&mut s, 500);
         assert!(to.len() == 2 && !to.contains_key(&2), "{kind}: {to:?}");
         for servers in [&[(1, 0, 0), (2, 0, 0)][..], &[]] {
             let plan3 = reload(&plan2, kind, servers);
-            s.update(plan3.service(ServiceId(0)).unwrap(), &plan3);
+            renew(&mut s, &plan3);
             assert_eq!(s.pick(CLIENT, PORT), Err(DropReason::NoServer), "{kind}");
         }
-        s.update(plan1.service(ServiceId(0)).unwrap(), &plan1);
+        renew(&mut s, &plan1);
         assert!(spread(&mut s, 500).contains_key(&2), "{kind}");
     }
 }
@@ -249,20 +256,19 @@ fn max_connections_is_exact_over_threads() {
 #[test]
 fn turns_go_on_after_a_reload() {
     let servers = [(1, 1, 0), (2, 1, 0), (3, 1, 0), (4, 1, 0)];
-    let update = |s: &mut Scheduler, plan: &Plan| s.update(plan.service(ServiceId(0)).unwrap(), plan);
     let plan1 = plan("rr", &servers);
     let mut s = scheduler(&plan1, 0);
     assert_eq!(sequence(&mut s, 2), [1, 2]);
-    update(&mut s, &plan1);
+    renew(&mut s, &plan1);
     assert_eq!(sequence(&mut s, 1), [3], "nothing changed");
     let without_four = reload(&plan1, "rr", &servers[..3]);
-    update(&mut s, &without_four);
+    renew(&mut s, &without_four);
     assert_eq!(sequence(&mut s, 2), [1, 2], "4 was next and left");
     let new_in_front = reload(&plan1, "rr", &[(9, 1, 0), (1, 1, 0), (2, 1, 0), (3, 1, 0)]);
-    update(&mut s, &new_in_front);
+    renew(&mut s, &new_in_front);
     assert_eq!(sequence(&mut s, 3), [3, 9, 1]);
     let other_kind = reload(&plan1, "sh", &servers);
-    update(&mut s, &other_kind);
+    renew(&mut s, &other_kind);
     assert_eq!(sequence(&mut s, 5).windows(2).filter(|w| w[0] != w[1]).count(), 0);
 }
 

@@ -45,20 +45,23 @@ impl Turns {
         Turns { ends, total, stride, at: start(total, service, worker) }
     }
 
-    /// These turns, from where `old` was: `before` and `after` are the servers of both, in order.
-    pub(super) fn continuing<T: PartialEq>(&self, old: &Turns, before: &[T], after: &[T]) -> Turns {
-        let mut turns = self.clone();
-        if before == after && old.ends == self.ends {
-            turns.at = old.at;
-            return turns;
+    /// Where these turns go on from `old`; `before` and `after` are the servers of both, in order.
+    pub(super) fn continued(&self, old: &Turns, before: &[Candidate], after: &[Candidate]) -> u64 {
+        let same = before.len() == after.len() && before.iter().zip(after).all(|(b, a)| b.id == a.id);
+        if same && old.ends == self.ends {
+            return old.at;
         }
         let place = if before.is_empty() { 0 } else { old.server() };
         let (first, last) = before.split_at(place);
-        let kept = last.iter().chain(first).find_map(|id| after.iter().position(|a| a == id));
-        if let Some(kept) = kept {
-            turns.at = if kept == 0 { 0 } else { turns.ends[kept - 1] };
+        match last.iter().chain(first).find_map(|b| after.iter().position(|a| a.id == b.id)) {
+            None => self.at,
+            Some(0) => 0,
+            Some(kept) => self.ends[kept - 1],
         }
-        turns
+    }
+
+    pub(super) fn go_to(&mut self, ticket: u64) {
+        self.at = ticket;
     }
 
     /// The position of the server whose turn it is; the turn passes on.

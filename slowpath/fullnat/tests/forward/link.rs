@@ -73,7 +73,7 @@ fn ours<A: Net>(two_arm: bool) -> Vec<(IpAddr, Vec<IfaceId>)> {
 fn addresses_are_announced_once_at_start_by_one_worker() {
     for two_arm in [true, false] {
         let mut sim = Sim::with(World { two_arm, ..World::default() }, Options::software(3));
-        let sent: Vec<_> = (0..40).flat_map(|_| sim.tick()).map(|s| (s.iface, s.bytes)).collect();
+        let sent: Vec<_> = sim.announce(40).into_iter().map(|s| (s.iface, s.bytes)).collect();
         let all = ours::<Ipv4Addr>(two_arm).into_iter().chain(ours::<Ipv6Addr>(two_arm));
         let expected: BTreeSet<_> =
             all.flat_map(|(ip, ifaces)| ifaces.into_iter().map(move |i| (i, announcement(our_mac(i), ip)))).collect();

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use fullnat::counters::Counters;
-use fullnat::forward::{Forwarder, Output, PortView, SessionView, Setup};
+use fullnat::forward::{Forwarder, Output, PortView, Prepared, SessionView, Setup};
 use fullnat::frame::{Frame, HeapFrame};
 use fullnat::id::{IfaceId, WorkerId};
 use fullnat::neighbor::{Neighbors, Pins};
@@ -151,9 +151,7 @@ impl Sim {
     /// A simulation past its announcements.
     pub fn quiet_with(world: World, options: Options) -> Self {
         let mut sim = Sim::with(world, options);
-        for _ in 0..32 {
-            sim.tick();
-        }
+        sim.announce(32);
         sim
     }
 
@@ -201,6 +199,15 @@ impl Sim {
         self.left(wires)
     }
 
+    /// So many milliseconds pass one by one, in each of which some of our addresses are announced.
+    pub fn announce(&mut self, ms: u64) -> Vec<Sent> {
+        let step = |_| {
+            self.now = self.now.after(1);
+            self.tick()
+        };
+        (0..ms).flat_map(step).collect()
+    }
+
     /// Time passes in steps of half a second or less, with all that is due done.
     pub fn advance(&mut self, ms: u64) -> Vec<Sent> {
         let end = self.now.after(ms);
@@ -232,9 +239,10 @@ impl Sim {
 
     /// The operator changed `world`.
     pub fn reload(&mut self) {
-        self.plan = self.world.plan();
-        for worker in &mut self.workers {
-            worker.forwarder.set_plan(Arc::clone(&self.plan));
+        let before = std::mem::replace(&mut self.plan, self.world.plan());
+        for (number, worker) in self.workers.iter_mut().enumerate() {
+            let mut plan = Prepared::new(Arc::clone(&self.plan), Some(&before), WorkerId(number as u8));
+            worker.forwarder.set_plan(&mut plan);
         }
     }
 

@@ -108,6 +108,10 @@ pub struct Config {
     pub file_prefix: String,
     /// Whether hash keys and first ports are repeatable.
     pub seed: Option<u64>,
+    /// The ports used on each local address, when not the default.
+    pub ports: Option<(u16, u16)>,
+    /// Further tables, as they are in the file.
+    pub more: String,
 }
 
 impl Config {
@@ -134,6 +138,8 @@ impl Config {
             socket: topology.dir().join("admin.sock").display().to_string(),
             file_prefix: topology.prefix().to_owned(),
             seed: None,
+            ports: None,
+            more: String::new(),
         }
     }
 
@@ -169,7 +175,11 @@ impl fmt::Display for Config {
         self.interfaces.iter().try_for_each(|interface| writeln!(f, "{interface}"))?;
         let (first, last) = (LIP_FIRST, LIP_LAST);
         writeln!(f, "[[pool]]\nname = \"lips\"")?;
-        writeln!(f, "addresses = [\"{}-{}\", \"{}-{}\"]\n", first.v4, last.v4, first.v6, last.v6)?;
+        writeln!(f, "addresses = [\"{}-{}\", \"{}-{}\"]", first.v4, last.v4, first.v6, last.v6)?;
+        if let Some((first, last)) = self.ports {
+            writeln!(f, "ports = \"{first}-{last}\"")?;
+        }
+        writeln!(f, "\n{}", self.more)?;
         self.services.iter().try_for_each(|service| writeln!(f, "{service}"))
     }
 }

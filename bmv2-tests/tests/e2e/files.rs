@@ -56,6 +56,8 @@ fn config(dir: &Path) -> Config {
         socket: file("admin.sock"),
         file_prefix: dir.file_name().and_then(|name| name.to_str()).expect("a name of ours").to_owned(),
         seed: Some(1),
+        ports: None,
+        more: String::new(),
     }
 }
 

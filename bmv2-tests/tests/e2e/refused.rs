@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bmv2_tests::balancer::wait;
+use bmv2_tests::http::Connection;
 use bmv2_tests::lab::{ECHO, HTTP, Lab, all_services};
 use bmv2_tests::topology::{Arms, Load};
 use bmv2_tests::udp;
@@ -81,6 +82,48 @@ fn a_closed_port_of_the_real_server_refuses() {
         let outcome = lab.on_client(|| TcpStream::connect_timeout(&service, Duration::from_secs(5)));
         assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "{service}");
         assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
+    }
+}
+
+/// More connections than local ports: the client is told at once, and once ports are free again it gets through.
+#[test]
+fn exhausted_local_ports_refuse_at_once_and_come_back() {
+    if crate::skipped() {
+        return;
+    }
+    let lab = Lab::start(Arms::Two, Load::Light, |config, vip| {
+        let mut config = all_services(config, vip);
+        config.services.iter_mut().for_each(|service| *service = service.clone().weights(&[1]));
+        // Two ports on each of four addresses.
+        config.ports = Some((2000, 2001));
+        config.more = "[snat]\nquarantine = \"1s\"\n\n[timeouts]\ntime_wait = \"1s\"\n".to_owned();
+        config
+    })
+    .unwrap();
+    for service in lab.service(HTTP) {
+        let before = count(&lab, "no_local_port");
+        let mut open: Vec<_> = lab.on_client(|| (0..8).map(|_| Connection::open(service).unwrap()).collect());
+        open.iter_mut().for_each(|connection| assert_eq!(connection.get("/").unwrap().status, 200));
+        let start = Instant::now();
+        let refused = lab.on_client(|| Connection::open(service).unwrap_err());
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
+        assert_eq!(count(&lab, "no_local_port"), before + 1);
+        // A full pool is no concern of those that are in.
+        open.iter_mut().for_each(|connection| assert_eq!(connection.get("/").unwrap().status, 200));
+        drop(open.pop());
+        let again = wait(Duration::from_secs(10), || lab.on_client(|| Connection::open(service)).is_ok());
+        assert!(again, "no port comes back: {:?}", lab.balancer.rows("ports"));
+    }
+    // A client of UDP is told by ICMP.
+    let service = lab.service(ECHO)[0];
+    for i in 0..9 {
+        let outcome = lab.on_client(|| udp::ask(service, b"one more"));
+        assert_eq!(
+            outcome.map_err(|error| error.kind()).err(),
+            (i == 8).then_some(io::ErrorKind::ConnectionRefused),
+            "{i}"
+        );
     }
 }
 

@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{Backlog, listen};
 
 use super::message::{Head, read_head};
 use crate::blob::{self, Blob};
@@ -43,6 +44,8 @@ impl HttpServer {
     pub fn start(ns: &Netns, name: &str, port: u16) -> Result<Self> {
         let listener = ns.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)));
         let listener = listener.with_context(|| format!("{name}: cannot listen on port {port}"))?;
+        // The standard library asks for 128, which a hundred clients at once overflow; asked again, Linux takes the new value.
+        listen(&listener, Backlog::new(4096)?).with_context(|| format!("{name}: cannot lengthen the backlog"))?;
         let shared = Arc::new(Shared {
             name: name.to_owned(),
             stop: AtomicBool::new(false),

@@ -256,8 +256,7 @@ impl Plan {
         self.own(address).or_else(|| self.former.get(&address).copied())
     }
 
-    /// Remembers what addresses were for in earlier plans. We answer for them no more, but the sessions over them go on,
-    /// and a packet of theirs that lands at another worker must find its owner.
+    /// Remembers what addresses were for in earlier plans. The sessions over them go on, and a packet of theirs that lands at another worker must find its owner.
     pub fn remember(&mut self, former: impl IntoIterator<Item = (IpAddr, Own)>) {
         self.former.extend(former);
     }

@@ -271,6 +271,11 @@ impl<A: Addr> PortSpaces<A> {
         }
     }
 
+    /// Whether a session uses a port of this local address. Looks at every space.
+    pub fn uses(&self, lip: A) -> bool {
+        self.spaces.iter().flatten().any(|space| space.key.lip == lip && space.is_used())
+    }
+
     /// Places of spaces, for [`PortSpaces::stats`].
     pub fn slots(&self) -> usize {
         self.spaces.len()

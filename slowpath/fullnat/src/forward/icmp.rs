@@ -1,8 +1,5 @@
 //! ICMP and ICMPv6: echo for our addresses, errors about packets of a session.
 
-use std::any::Any;
-use std::net::Ipv6Addr;
-
 use crate::addr::Addr;
 use crate::flow::Direction;
 use crate::forward::{Desk, Family, Output, Rx};
@@ -26,11 +23,12 @@ impl<F: Frame> Desk<F> {
     ) {
         match icmp::message(frame.bytes(), packet) {
             Err(reason) => self.counters.count_drop(reason),
-            Ok(Message::Neighbor) => self.neighbor_message(rx, frame, packet, out),
             Ok(Message::Error(quote)) => self.icmp_error(rx, family, frame, packet, &quote, out),
             Ok(_) if rx.plan.own(packet.dst.into()).is_none() => self.counters.count_drop(DropReason::NoService),
             Ok(Message::EchoRequest) => self.echo(rx, frame, packet, out),
-            Ok(Message::EchoReply | Message::Other) => self.counters.count_drop(DropReason::IcmpType),
+            Ok(Message::EchoReply | Message::Neighbor | Message::Other) => {
+                self.counters.count_drop(DropReason::IcmpType)
+            }
         }
     }
 
@@ -99,12 +97,5 @@ impl<F: Frame> Desk<F> {
         icmp_error::translate(frame.bytes_mut(), packet, quote, (rewrite.src, rewrite.dst), &inner, added);
         self.counters.icmp_translated.add(1);
         self.emit(rx, rewrite.nexthop, hop, frame, out);
-    }
-
-    fn neighbor_message<A: Addr>(&mut self, rx: Rx<'_>, frame: F, packet: &IcmpPacket<A>, out: &mut impl Output<F>) {
-        // Only ICMPv6 has such messages, so the packet is of that family; the type system cannot know.
-        if let Some(packet) = (packet as &dyn Any).downcast_ref::<IcmpPacket<Ipv6Addr>>() {
-            self.neighbor_discovery(rx, frame, packet, out);
-        }
     }
 }

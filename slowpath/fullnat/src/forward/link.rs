@@ -1,8 +1,9 @@
 //! ARP and neighbour discovery: our addresses are answered for, next hops learned.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::forward::{Desk, Output, Rx};
+use crate::addr::Addr;
+use crate::forward::{Desk, Family, Output, Rx};
 use crate::frame::Frame;
 use crate::id::IfaceId;
 use crate::plan::{Own, Plan};
@@ -15,8 +16,15 @@ use crate::wire::ndp::{self, Neighbor};
 impl<F: Frame> Desk<F> {
     /// Learns from an ARP packet, and answers a request for an address of ours.
     #[cold]
-    pub(super) fn arp(&mut self, rx: Rx<'_>, mut frame: F, packet: &ArpPacket, out: &mut impl Output<F>) {
-        let for_us = answers(rx.plan, rx.iface, packet.target.into());
+    pub(super) fn arp(
+        &mut self,
+        rx: Rx<'_>,
+        family: &Family<Ipv4Addr>,
+        mut frame: F,
+        packet: &ArpPacket,
+        out: &mut impl Output<F>,
+    ) {
+        let for_us = family.answers(rx, packet.target);
         if !packet.sender.is_unspecified() {
             let solicited = packet.op == Op::Reply && for_us;
             self.learn(rx, packet.sender.into(), packet.sender_mac, solicited, out);
@@ -33,9 +41,11 @@ impl<F: Frame> Desk<F> {
     }
 
     /// Learns from a neighbour discovery message, and answers a solicitation for an address of ours.
+    #[cold]
     pub(super) fn neighbor_discovery(
         &mut self,
         rx: Rx<'_>,
+        family: &Family<Ipv6Addr>,
         mut frame: F,
         packet: &IcmpPacket<Ipv6Addr>,
         out: &mut impl Output<F>,
@@ -54,7 +64,7 @@ impl<F: Frame> Desk<F> {
                 if let Some(mac) = mac.filter(|_| !from.is_unspecified()) {
                     self.learn(rx, from.into(), mac, false, out);
                 }
-                if !answers(rx.plan, rx.iface, target.into()) {
+                if !family.answers(rx, target) {
                     return self.counters.neighbor_heard.add(1);
                 }
                 if ndp::reply(&mut frame, from, target, rx.plan.interface(rx.iface).mac) {
@@ -75,15 +85,31 @@ impl<F: Frame> Desk<F> {
     }
 }
 
-/// Whether we answer for `address` on this interface: an address of ours is answered for on the interface whose link it
-/// is on, and one that is on no link of ours (routed to us) on every interface, where somebody may believe it on-link.
+impl<A: Addr> Family<A> {
+    /// Whether the asker on this interface is to be answered for `address`: one of ours, or a local address that a reload
+    /// took away while this worker still has sessions over it. Sessions of a local address are spread over all workers,
+    /// so whichever is asked has some as long as there are many.
+    fn answers(&self, rx: Rx<'_>, address: A) -> bool {
+        let ip = address.into();
+        answers(rx.plan, rx.iface, ip)
+            || rx.plan.own(ip).is_none()
+                && rx.plan.own_or_former(ip) == Some(Own::Lip)
+                && is_asked_here(rx.plan, rx.iface, ip)
+                && self.ports.uses(address)
+    }
+}
+
+/// Whether an address of ours is answered for on this interface.
 pub(super) fn answers(plan: &Plan, iface: IfaceId, address: IpAddr) -> bool {
     match plan.own(address) {
         None => false,
         Some(Own::Interface(own)) => own == iface,
-        Some(Own::Vip | Own::Lip) => match plan.on_link(address) {
-            Some(link) => link == iface,
-            None => true,
-        },
+        Some(Own::Vip | Own::Lip) => is_asked_here(plan, iface, address),
     }
+}
+
+/// An address is answered for on the interface whose link it is on, and one that is on no link of ours (routed to us) on
+/// every interface, where somebody may believe it on-link.
+fn is_asked_here(plan: &Plan, iface: IfaceId, address: IpAddr) -> bool {
+    plan.on_link(address).is_none_or(|link| link == iface)
 }

@@ -189,8 +189,11 @@ impl<F: Frame> Forwarder<F> {
                     Ok(Packet::V4(flow)) => arrivals_v4.push(v4.arrival(frame, *flow)),
                     Ok(Packet::V6(flow)) => arrivals_v6.push(v6.arrival(frame, *flow)),
                     Ok(Packet::Icmp4(packet)) => desk.icmp(rx, v4, frame, packet, out),
+                    Ok(Packet::Icmp6(packet)) if packet.is_neighbor_message() => {
+                        desk.neighbor_discovery(rx, v6, frame, packet, out);
+                    }
                     Ok(Packet::Icmp6(packet)) => desk.icmp(rx, v6, frame, packet, out),
-                    Ok(Packet::Arp(packet)) => desk.arp(rx, frame, packet, out),
+                    Ok(Packet::Arp(packet)) => desk.arp(rx, v4, frame, packet, out),
                     Err(reason) => desk.counters.count_drop(*reason),
                 }
             }

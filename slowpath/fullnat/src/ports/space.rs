@@ -154,6 +154,11 @@ impl<A: Copy> Space<A> {
         fresh
     }
 
+    /// Whether a session has a port of it.
+    pub fn is_used(&self) -> bool {
+        self.in_use > 0
+    }
+
     /// Whether nothing is lost when the space is forgotten.
     pub fn is_idle(&self, now_s: u32, quarantine_s: u32) -> bool {
         self.in_use == 0 && self.last_release.saturating_add(quarantine_s) < now_s

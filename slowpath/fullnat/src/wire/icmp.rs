@@ -77,6 +77,12 @@ pub struct IcmpPacket<A> {
 }
 
 impl<A: Addr> IcmpPacket<A> {
+    /// Whether it is a neighbour solicitation or advertisement, to be read by [`crate::wire::ndp::parse`].
+    #[inline]
+    pub fn is_neighbor_message(&self) -> bool {
+        A::IS_V6 && matches!(self.kind, NEIGHBOR_SOLICITATION | NEIGHBOR_ADVERTISEMENT)
+    }
+
     /// The message: ICMP header and what follows, without Ethernet padding.
     #[inline]
     pub(crate) fn message<'a>(&self, frame: &'a [u8]) -> &'a [u8] {
@@ -106,12 +112,11 @@ pub enum Message<A> {
 /// When it is an error, but not about a TCP segment or UDP datagram whose ports can be read.
 pub fn message<A: Addr>(frame: &[u8], packet: &IcmpPacket<A>) -> Result<Message<A>, DropReason> {
     let types = Types::of::<A>();
-    let neighbor = A::IS_V6 && matches!(packet.kind, NEIGHBOR_SOLICITATION | NEIGHBOR_ADVERTISEMENT);
     Ok(match packet.kind {
         kind if types.is_error(kind) => Message::Error(icmp_error::quote(frame, packet)?),
         kind if kind == types.echo_request => Message::EchoRequest,
         kind if kind == types.echo_reply => Message::EchoReply,
-        _ if neighbor => Message::Neighbor,
+        _ if packet.is_neighbor_message() => Message::Neighbor,
         _ => Message::Other,
     })
 }

@@ -305,6 +305,28 @@ fn pinned<A: Net>() {
     talk.up(&mut sim, |b: Build<A>| b.payload(b"x"));
 }
 
+fn taken_away<A: Net>() {
+    let mut sim = Sim::quiet(World { lips: vec![0], ..World::default() });
+    Talk::<A>::open(&mut sim, Proto::Udp, 1, 1);
+    sim.world.lips = vec![1];
+    sim.world.generation += 1;
+    sim.reload();
+    sim.announce(40);
+    sim.changed();
+    let ask = |sim: &mut Sim, lip: u16| {
+        let question = question(None, OTHER, A::server(5).into(), A::lip(lip).into());
+        sim.rx(BACK, &question).len()
+    };
+    assert_eq!((ask(&mut sim, 0), ask(&mut sim, 1)), (1, 1), "a session still uses the old one");
+    sim.skip(sim.world.timeouts.udp.into());
+    assert_eq!((ask(&mut sim, 0), ask(&mut sim, 1)), (0, 1), "and now none does");
+}
+
+#[test]
+fn a_local_address_taken_away_is_answered_for_while_sessions_use_it() {
+    both_families!(taken_away);
+}
+
 #[test]
 fn a_configured_mac_address_is_not_taught() {
     both_families!(pinned);

@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 use bmv2_tests::balancer::{self, Balancer, wait};
@@ -86,6 +87,13 @@ fn run_over(input: &[Vec<u8>]) -> Run {
     balancer.wait_until_ready().unwrap();
     let taken = || balancer.total("rx_packets").unwrap() == input.len() as u64;
     assert!(wait(Duration::from_secs(10), taken), "took {:?} of {}", balancer.total("rx_packets"), input.len());
+    // Announcements are spread over the first milliseconds.
+    let sent = || balancer.total("tx_packets").unwrap();
+    let mut before = None;
+    while before != Some(sent()) {
+        before = Some(sent());
+        thread::sleep(Duration::from_millis(100));
+    }
     let drops = balancer.drops().unwrap();
     let (status, _) = balancer.stop(Signal::SIGTERM).unwrap();
     assert_eq!(status.code(), Some(0), "{status}");

@@ -63,10 +63,11 @@ impl TcpFlags {
         self.0 & flags.0 != 0
     }
 
-    /// The first segment of a connection: SYN without ACK and RST.
+    /// The first segment of a connection: SYN without ACK, RST and FIN. One with FIN no host answers (RFC 9293 has no use
+    /// for it), and it must not cost a local port.
     #[inline(always)]
     pub const fn opens(self) -> bool {
-        self.0 & (Self::SYN.0 | Self::ACK.0 | Self::RST.0) == Self::SYN.0
+        self.0 & (Self::SYN.0 | Self::ACK.0 | Self::RST.0 | Self::FIN.0) == Self::SYN.0
     }
 }
 

@@ -353,7 +353,7 @@ fn a_live_connection_is_not_reopened_by_a_stray_syn() {
 fn segments_of_no_connection_open_none() {
     fn none<A: Net>() {
         let mut sim = Sim::quiet(World::default());
-        for flags in [ACK, SYN_ACK, FIN_ACK, RST, TcpFlags::NONE, TcpFlags(TcpFlags::SYN.0 | RST.0)] {
+        for flags in [ACK, SYN_ACK, FIN_ACK, RST, TcpFlags::NONE, TcpFlags::SYN | RST, TcpFlags::SYN | TcpFlags::FIN] {
             let bytes = crate::talk::from_router::<A>(crate::talk::outer(Proto::Tcp, 1, 4000)).flags(flags).bytes();
             assert_eq!(sim.rx(FRONT, &bytes), []);
             sim.expect(&drop_of(DropReason::NoSession));

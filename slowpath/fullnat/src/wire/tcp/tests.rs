@@ -28,6 +28,7 @@ fn flags_read_like_tcpdump() {
         TcpFlags::SYN.opens() && !(TcpFlags::SYN | TcpFlags::ACK).opens() && !(TcpFlags::SYN | TcpFlags::RST).opens()
     );
     assert!((TcpFlags::SYN | TcpFlags::ECE | TcpFlags::CWR).opens());
+    assert!(!(TcpFlags::SYN | TcpFlags::FIN).opens());
 }
 
 #[test]

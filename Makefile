@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR
 # rustup puts cargo here. First, since a distribution's cargo may be there too and be too old.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help deps build demo test check bench docs clean
+.PHONY: help deps build demo test check bench p4 docs clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 16
@@ -36,6 +36,9 @@ bench: build ## packets and new connections per second of the worker loop
 		$(CARGO_TARGET_DIR)/release/carom bench forward --sessions $$sessions; \
 		$(CARGO_TARGET_DIR)/release/carom bench connect --sessions $$sessions; \
 	done
+
+p4: ## the P4 program's artifacts in p4/build/, where there is a p4c
+	scripts/p4
 
 docs: ## the book, docs/book/index.html
 	command -v mdbook >/dev/null || cargo install mdbook --locked --no-default-features

@@ -66,6 +66,8 @@ reasons! {
     37 TxFull "tx_full" "The interface's transmit ring is full.";
     38 NoBuffer "no_buffer" "No packet buffer, or no room in the buffer, for a packet the balancer makes.";
     39 RateLimited "rate_limited" "A reply of the balancer itself (RST, ICMP, ARP) held back by its rate limit.";
+
+    // 48 to 63 are the switch's own (p4/core/constants.p4).
 }
 
 #[cfg(test)]

@@ -1,0 +1,21 @@
+// What the core leaves to the architecture, for PNA as DPDK's SWX pipeline implements it.
+
+typedef PortId_t port_t;
+
+#define SEND_TO_PORT(port) send_to_port(port)
+
+// SWX counts bytes only where the program says how many there are, and PNA does not tell a program the packet's length.
+#define COUNTER(object, path, size, number) @name(path) @id(number) Counter<bit<64>, bit<8>>(size, PNA_CounterType_t.PACKETS) object;
+#define COUNT(object, index) object.count(index)
+
+#define DIRECT_COUNTER(object, path, number) @name(path) @id(number) DirectCounter<bit<64>>(PNA_CounterType_t.PACKETS) object;
+#define DIRECT_COUNTER_OF(object) pna_direct_counter = object;
+#define DIRECT_COUNT(object) object.count()
+
+// No meter: SWX meters bytes, again of a length nobody tells.
+#define DIRECT_METER(object, path, number)
+#define DIRECT_METER_OF(object)
+#define DIRECT_METER_READ(object, color)
+
+// SWX ages only the entries that the data plane itself learned. The P4Runtime server in front of it watches the counters.
+#define IDLE_TIMEOUT

@@ -1,0 +1,104 @@
+//! The vectors on BMv2: the real `simple_switch_grpc`, programmed over P4Runtime, its ports pcap files. Needs no
+//! privileges and touches no network interface.
+
+mod control;
+mod switch;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use carom_p4::{Key, ServiceV4Key, SwitchDrop};
+use fullnat::id::Proto;
+use fullnat::wire::testing::{Build, flow};
+
+use self::control::Control;
+use self::switch::{PORTS, Switch};
+use crate::file::{self, Outcome, Vectors, bytes, hex};
+
+/// `simple_switch_grpc`, from CAROM_BMV2 or PATH.
+fn simple_switch() -> Option<PathBuf> {
+    if let Some(path) = std::env::var_os("CAROM_BMV2") {
+        return Some(path.into());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join("simple_switch_grpc")).find(|path| path.is_file())
+}
+
+/// A running switch with the entries of the vectors; `None`, and a line that says so, where there is no BMv2.
+async fn start(vectors: &Vectors) -> Option<(Switch, Control)> {
+    let Some(binary) = simple_switch() else {
+        // To the terminal, past the test harness, which shows the output of failed tests only.
+        let line = "SKIPPED: golden vectors on BMv2: no simple_switch_grpc in CAROM_BMV2 or PATH\n";
+        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
+        return None;
+    };
+    let switch = Switch::start(&binary);
+    let mut control = Control::connect(switch.grpc_port).await;
+    control.install(&vectors.entries).await;
+    Some((switch, control))
+}
+
+#[tokio::test]
+async fn bmv2_gives_the_same_bytes() {
+    let vectors = file::read();
+    let Some((mut switch, mut control)) = start(&vectors).await else { return };
+    let frames: Vec<_> = vectors.cases.iter().map(|case| (case.port, bytes(&case.frame))).collect();
+    switch.receive_all(frames.iter().map(|(port, frame)| (*port, frame.as_slice())));
+
+    let mut expected: BTreeMap<u16, Vec<(&str, &String)>> = BTreeMap::new();
+    let mut drops: BTreeMap<u64, u64> = BTreeMap::new();
+    let mut punts = 0;
+    for case in &vectors.cases {
+        let (port, frame) = match &case.outcome {
+            Outcome::Drop(reason) => {
+                let number = SwitchDrop::ALL.iter().find(|r| r.name() == reason).map(|r| *r as u64);
+                *drops.entry(number.expect("a reason")).or_default() += 1;
+                continue;
+            }
+            Outcome::Punt { port, frame, .. } => {
+                punts += 1;
+                (port, frame)
+            }
+            Outcome::Forward { port, frame } | Outcome::Inject { port, frame } => (port, frame),
+        };
+        expected.entry(*port).or_default().push((&case.name, frame));
+    }
+    for port in PORTS {
+        let expected = expected.remove(&port).unwrap_or_default();
+        let sent: Vec<_> = switch.sent(port, expected.len()).await.iter().map(|frame| hex(frame)).collect();
+        for (at, (name, frame)) in expected.iter().enumerate() {
+            assert_eq!(sent.get(at), Some(*frame), "port {port}, packet {at}: {name}");
+        }
+        assert_eq!(sent.len(), expected.len(), "port {port}: more than expected");
+    }
+    assert_eq!(control.counter(carom_p4::ID_DROPS).await, drops, "drops by reason");
+    assert_eq!(control.counter(carom_p4::ID_PUNTS).await.values().sum::<u64>(), punts, "punts");
+}
+
+/// A service whose meter lets one packet a second through: of a burst the slow path sees the first few, and the rest is
+/// counted.
+#[tokio::test]
+async fn bmv2_holds_back_punts_over_the_rate_of_their_service() {
+    const BURST: u64 = 50;
+    let vectors = file::read();
+    let Some((mut switch, mut control)) = start(&vectors).await else { return };
+    let key = ServiceV4Key { dst: 0xc633_640a, proto: Proto::Tcp as u8, dport: 80 };
+    control.limit(ServiceV4Key::TABLE.id, &key.fields(), 1, 2).await;
+    let segment = Build::new(flow::<Ipv4Addr>("192.0.2.99:1", "198.51.100.10:80", Proto::Tcp)).bytes();
+    switch.receive_all((0..BURST).map(|_| (1, segment.as_slice())));
+
+    let start = Instant::now();
+    let limited = loop {
+        let drops = control.counter(carom_p4::ID_DROPS).await;
+        assert!(drops.keys().all(|reason| *reason == SwitchDrop::PuntLimited as u64), "{drops:?}");
+        let limited = drops.values().sum::<u64>();
+        let passed = switch.sent(3, 0).await.len() as u64;
+        if passed + limited == BURST {
+            break limited;
+        }
+        assert!(start.elapsed().as_secs() < 20, "{passed} passed, {limited} held back, of {BURST}");
+    };
+    assert!((BURST - 5..BURST).contains(&limited), "{limited} of {BURST} held back");
+}

@@ -1,0 +1,15 @@
+// Entries each table has room for, on every architecture. A target may have room for more; a controller counts on these.
+
+// One entry per direction of a session.
+#define SIZE_FLOW_V4   131072
+#define SIZE_FLOW_V6   65536
+// As many as an inject tag can name.
+#define SIZE_NEXTHOP   4096
+#define SIZE_SERVICE   4096
+#define SIZE_LOCAL     4096
+#define SIZE_SLOWPATH  64
+#define SIZE_INJECT    64
+#define SIZE_PORT      512
+// Slots of the counters, one per number.
+#define SIZE_DROPS     64
+#define SIZE_PUNTS     8

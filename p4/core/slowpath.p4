@@ -10,7 +10,6 @@ control Inject(inout headers_t hdr, inout meta_t meta) {
     @name(".honour") @id(ID_HONOUR)
     action honour() {
         meta.honoured = 1;
-        meta.vid = hdr.tag.tci & 0x0fff;
     }
 
     // The ports whose tags are the slow path's. A tag that comes by another port is a VLAN tag like any.
@@ -55,6 +54,7 @@ control Injected(inout headers_t hdr, inout meta_t meta) {
 
     apply {
         bit<16> pcp = hdr.tag.tci & 0xe000;
+        meta.vid = hdr.tag.tci & 0x0fff;
         hdr.ethernet.ether_type = hdr.tag.ether_type;
         hdr.tag.setInvalid();
         if (pcp == ((bit<16>)INJECT_NEXTHOP << 13)) {

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use dpdk_sys as sys;
 use fullnat::frame::Frame;
 
-use crate::prefetch::prefetch_address;
+use crate::prefetch::{prefetch_address, prefetch_read};
 
 /// One packet buffer that holds one Ethernet frame in one piece. Dropping it frees the buffer.
 ///
@@ -172,6 +172,11 @@ impl Frame for Mbuf {
         }
         self.set_data(offset, len as u16);
         true
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(value: &T) {
+        prefetch_read(value);
     }
 }
 

@@ -141,7 +141,11 @@ fn table(sessions: usize) {
             let keys: &[FlowKey<Ipv4Addr>; BURST] = keys[at..at + BURST].try_into().expect("a burst of keys");
             let hashes = keys.map(|key| t.hash(&key));
             let probes = hashes.map(|hash| t.probe(hash));
-            black_box(probes.iter().fold(0, |sum: u8, probe| sum.wrapping_add(t.touch_candidate(probe))));
+            black_box(
+                probes
+                    .iter()
+                    .fold(0, |sum: u8, probe| sum.wrapping_add(t.candidate(probe).map_or(0, |s| s.conn.state as u8))),
+            );
             for (key, probe) in keys.iter().zip(&probes) {
                 if let Some((idx, direction)) = t.resolve(key, probe) {
                     touch(&mut t, idx, direction);

@@ -18,6 +18,13 @@ pub trait Frame: Sized {
     /// when the tailroom is too small.
     #[must_use]
     fn set_len(&mut self, len: usize) -> bool;
+
+    /// Asks the CPU to bring a value near that is needed soon. Has no effect but on time; by default none at all. It is
+    /// here, with what the machine gives, because safe code has no name for the instruction.
+    #[inline(always)]
+    fn prefetch<T>(value: &T) {
+        let _ = value;
+    }
 }
 
 /// A frame on the heap with 128 bytes of headroom and room for 2 KiB, like a default mbuf.

@@ -18,9 +18,10 @@ const SLOTS: usize = 8;
 /// gone. No entry may have this value.
 pub const NO_VALUE: u32 = u32::MAX;
 
+/// A bucket: one cache line. Outside it is only something to prefetch.
 #[derive(Clone)]
 #[repr(C, align(64))]
-struct Bucket {
+pub struct Bucket {
     /// Four 16-bit tags a word; slot `s` is lane `s / 2` of word `s % 2`. 0 is an empty slot.
     tags: [u64; 2],
     /// Entries that went past this bucket because it was full, by tag modulo 8. A counter that reached its maximum
@@ -155,6 +156,12 @@ impl Index {
     #[inline(always)]
     fn next(&self, at: usize) -> usize {
         if at + 1 == self.buckets.len() { 0 } else { at + 1 }
+    }
+
+    /// The hash's home bucket, to be prefetched before it is probed.
+    #[inline(always)]
+    pub fn bucket(&self, hash: u64) -> &Bucket {
+        &self.buckets[self.home(hash)]
     }
 
     /// Reads the tags of the hash's home bucket. Probing a whole burst before the first [`Index::resolve`] lets the

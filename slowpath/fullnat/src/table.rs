@@ -8,13 +8,13 @@
 //! Everything is sized at start and never moves: 104 bytes per IPv4 session and 168 per IPv6 session. The index
 //! is touched at start; the arrays page by page, as the number of sessions first reaches them.
 //!
-//! For a burst: [`SessionTable::probe`] all keys, then [`SessionTable::touch_candidate`] all probes, then
-//! [`SessionTable::resolve`] each, so that the cache misses of each step overlap.
+//! For a burst: hash all keys and prefetch their [buckets](SessionTable::bucket), [probe](SessionTable::probe) all and prefetch
+//! the [candidates](SessionTable::candidate), then [`SessionTable::resolve`] each: the cache misses of each step overlap.
 
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey};
 use crate::hash::{FlowHasher, KeyHash};
-use crate::index::{Index, NO_VALUE, Probe};
+use crate::index::{Bucket, Index, NO_VALUE, Probe};
 use crate::session::{Cold, Session};
 use crate::tcp::State;
 use crate::time::Time;
@@ -110,18 +110,23 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
         self.hasher.hash(key)
     }
 
+    /// The line of the index that [`SessionTable::probe`] reads, to be prefetched.
+    #[inline(always)]
+    pub fn bucket(&self, hash: u64) -> &Bucket {
+        self.index.bucket(hash)
+    }
+
     /// First step of a burst: reads the hash's line of the index.
     #[inline(always)]
     pub fn probe(&self, hash: u64) -> Probe {
         self.index.probe(hash)
     }
 
-    /// Second step of a burst: reads a byte of the session that the probe likely found. What it returns has no meaning;
-    /// collect it over the burst into something that is used (`std::hint::black_box`), so that the loads are made.
+    /// Second step of a burst: the session that the probe likely found, not verified, to be prefetched.
     #[inline(always)]
-    pub fn touch_candidate(&self, probe: &Probe) -> u8 {
+    pub fn candidate(&self, probe: &Probe) -> Option<&Session<A>> {
         let (idx, _) = SessionIdx::of_value(self.index.candidate(probe));
-        self.slab.get(idx.0 as usize).map_or(0, |session| session.conn.state as u8)
+        self.slab.get(idx.0 as usize)
     }
 
     /// Last step of a burst: the session and direction of the probed key. The table may have changed since the probe.

@@ -211,6 +211,7 @@ impl<A: Addr> Family<A> {
     #[inline(always)]
     fn arrival<F: Frame>(&self, frame: F, flow: Flow<A>) -> Arrival<F, A> {
         let hash = self.sessions.hash(&flow.key);
+        F::prefetch(self.sessions.bucket(hash));
         Arrival { frame, flow, hash }
     }
 }
@@ -225,8 +226,14 @@ impl<F: Frame> Desk<F> {
         arrivals: ArrayVec<Arrival<F, A>, BURST>,
         out: &mut impl Output<F>,
     ) {
-        let probes: ArrayVec<_, BURST> = arrivals.iter().map(|a| family.sessions.probe(a.hash)).collect();
-        std::hint::black_box(probes.iter().fold(0, |seen, p| seen | family.sessions.touch_candidate(p)));
+        let probe = |arrival: &Arrival<F, A>| {
+            let probe = family.sessions.probe(arrival.hash);
+            if let Some(session) = family.sessions.candidate(&probe) {
+                F::prefetch(session);
+            }
+            probe
+        };
+        let probes: ArrayVec<_, BURST> = arrivals.iter().map(probe).collect();
         for (arrival, probe) in arrivals.into_iter().zip(probes) {
             // Looked up only now, and not once for all: an earlier packet of the burst may have opened or closed it.
             match family.sessions.resolve(&arrival.flow.key, &probe) {

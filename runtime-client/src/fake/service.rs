@@ -1,0 +1,201 @@
+//! The gRPC service over a fake target's state.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::Stream;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::server::TlsConnectInfo;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::arbitration::StreamId;
+use super::cable::Cut;
+use super::state::{Mailbox, State};
+use crate::proto::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
+use crate::proto::p4::v1::p4_runtime_server::P4Runtime;
+use crate::proto::p4::v1::stream_message_request::Update as Ours;
+use crate::proto::p4::v1::stream_message_response::Update as Theirs;
+use crate::proto::p4::v1::{
+    CapabilitiesRequest, CapabilitiesResponse, Entity, ForwardingPipelineConfig, GetForwardingPipelineConfigRequest,
+    GetForwardingPipelineConfigResponse, PacketOut, PacketOutError, ReadRequest, ReadResponse,
+    SetForwardingPipelineConfigRequest, SetForwardingPipelineConfigResponse, StreamError, StreamMessageRequest,
+    StreamMessageResponse, WriteRequest, WriteResponse, stream_error,
+};
+use crate::write::pack_errors;
+
+/// Entities of one message of a read.
+const READ_CHUNK: usize = 128;
+
+/// Messages of a read that wait for the client; the rest waits behind them.
+const READ_QUEUE: usize = 2;
+
+#[derive(Clone)]
+pub(super) struct Service {
+    pub state: Arc<Mutex<State>>,
+}
+
+impl Service {
+    /// Nothing panics with the lock held but tests that fail; what they leave is still a state.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hears one controller until its stream ends.
+    async fn hear(self, stream: StreamId, mut inbox: Streaming<StreamMessageRequest>, mailbox: Mailbox) {
+        while let Ok(Some(message)) = inbox.message().await {
+            match message.update {
+                Some(Ours::Arbitration(update)) => {
+                    let mut state = self.lock();
+                    match state.arbitration.update(stream, update) {
+                        Ok(notices) => state.announce(notices),
+                        Err(status) => {
+                            // The stream ends with it; if it is gone already, so much the better.
+                            let _ = mailbox.send(Err(status));
+                            break;
+                        }
+                    }
+                }
+                Some(Ours::Packet(packet)) => self.packet_out(stream, packet),
+                Some(Ours::DigestAck(_) | Ours::Other(_)) | None => {}
+            }
+        }
+        self.lock().leave(stream);
+    }
+
+    fn packet_out(&self, stream: StreamId, packet: PacketOut) {
+        let mut state = self.lock();
+        if let Err(refused) = state.packet_out(stream, packet) {
+            let (error, packet) = *refused;
+            let details = Some(stream_error::Details::PacketOut(PacketOutError { packet_out: Some(packet) }));
+            let (canonical_code, message) = (error.canonical_code, error.message);
+            let error = StreamError { canonical_code, message, details, ..StreamError::default() };
+            state.send(stream, Theirs::Error(error));
+        }
+    }
+}
+
+/// What cuts the connection a request came on.
+fn cutter<T>(request: &Request<T>) -> CancellationToken {
+    let extensions = request.extensions();
+    let plain = extensions.get::<Cut>();
+    let cut = plain.or_else(|| extensions.get::<TlsConnectInfo<Cut>>().map(TlsConnectInfo::get_ref));
+    cut.map(|cut| cut.0.clone()).unwrap_or_default()
+}
+
+/// Sends a read's answer no faster than the client takes it.
+async fn send_read(
+    found: Vec<Entity>,
+    sender: mpsc::Sender<Result<ReadResponse, Status>>,
+    cut: Option<CancellationToken>,
+) {
+    let mut found = found.into_iter();
+    let mut sent = 0;
+    loop {
+        let entities: Vec<Entity> = found.by_ref().take(READ_CHUNK).collect();
+        if entities.is_empty() || sender.send(Ok(ReadResponse { entities })).await.is_err() {
+            return;
+        }
+        sent += 1;
+        if let (1, Some(cut)) = (sent, &cut) {
+            // Long enough for the message to leave.
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            return cut.cancel();
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl P4Runtime for Service {
+    type StreamChannelStream = UnboundedReceiverStream<Result<StreamMessageResponse, Status>>;
+    type ReadStream = Pin<Box<dyn Stream<Item = Result<ReadResponse, Status>> + Send>>;
+
+    async fn stream_channel(
+        &self,
+        request: Request<Streaming<StreamMessageRequest>>,
+    ) -> Result<Response<Self::StreamChannelStream>, Status> {
+        let (mailbox, messages) = mpsc::unbounded_channel();
+        let stream = self.lock().join(mailbox.clone());
+        tokio::spawn(self.clone().hear(stream, request.into_inner(), mailbox));
+        Ok(Response::new(UnboundedReceiverStream::new(messages)))
+    }
+
+    async fn write(&self, request: Request<WriteRequest>) -> Result<Response<WriteResponse>, Status> {
+        let delay = self.lock().dice.chaos.delay;
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        let cutter = cutter(&request);
+        let (result, cut) = {
+            let mut state = self.lock();
+            // The standard has a target be done with the writes of a primary that is gone before there is another. Here
+            // they end with their connection: a new arbitration needs the lock that is held.
+            if cutter.is_cancelled() {
+                return Err(Status::cancelled("the connection is gone"));
+            }
+            let cut = state.dice.cut();
+            (state.write(request.into_inner(), cut), cut)
+        };
+        if cut.is_some() {
+            cutter.cancel();
+            return Err(Status::unavailable("the connection is cut before this leaves"));
+        }
+        match result? {
+            None => Ok(Response::new(WriteResponse {})),
+            Some(errors) => Err(pack_errors(&errors)),
+        }
+    }
+
+    async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        let cutter = cutter(&request);
+        let (found, cut) = {
+            let mut state = self.lock();
+            let share = state.dice.chaos.cut_read;
+            (state.read(request.into_inner())?, state.dice.hits(share))
+        };
+        let (sender, receiver) = mpsc::channel(READ_QUEUE);
+        tokio::spawn(send_read(found, sender, cut.then_some(cutter)));
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn set_forwarding_pipeline_config(
+        &self,
+        request: Request<SetForwardingPipelineConfigRequest>,
+    ) -> Result<Response<SetForwardingPipelineConfigResponse>, Status> {
+        self.lock().set_pipeline(request.into_inner())?;
+        Ok(Response::new(SetForwardingPipelineConfigResponse {}))
+    }
+
+    async fn get_forwarding_pipeline_config(
+        &self,
+        request: Request<GetForwardingPipelineConfigRequest>,
+    ) -> Result<Response<GetForwardingPipelineConfigResponse>, Status> {
+        let request = request.into_inner();
+        let state = self.lock();
+        if request.device_id != state.config.device_id {
+            return Err(Status::not_found(format!("no device {}", request.device_id)));
+        }
+        let config = state.pipeline.clone().map(|mut all| {
+            let empty = ForwardingPipelineConfig::default();
+            let wanted = request.response_type();
+            if !matches!(wanted, ResponseType::All | ResponseType::P4infoAndCookie) {
+                all.p4info = empty.p4info;
+            }
+            if !matches!(wanted, ResponseType::All | ResponseType::DeviceConfigAndCookie) {
+                all.p4_device_config = empty.p4_device_config;
+            }
+            all
+        });
+        Ok(Response::new(GetForwardingPipelineConfigResponse { config }))
+    }
+
+    async fn capabilities(
+        &self,
+        _request: Request<CapabilitiesRequest>,
+    ) -> Result<Response<CapabilitiesResponse>, Status> {
+        let p4runtime_api_version = self.lock().config.api_version.clone();
+        Ok(Response::new(CapabilitiesResponse { p4runtime_api_version, experimental: None }))
+    }
+}

@@ -1,0 +1,211 @@
+//! Tables with entries, their counters and their times.
+
+use hashbrown::HashMap;
+use hashbrown::hash_map::Entry as Slot;
+
+use super::chaos::Dice;
+use super::schema::{Schema, error};
+use crate::Code;
+use crate::key::EntryKey;
+use crate::proto::p4::v1::entity::Entity as Kind;
+use crate::proto::p4::v1::table_entry::IdleTimeout;
+use crate::proto::p4::v1::update::Type;
+use crate::proto::p4::v1::{CounterData, DirectCounterEntry, Entity, Error, TableEntry, Update};
+
+/// An entry as it lives in the target.
+#[derive(Debug)]
+struct Row {
+    entry: TableEntry,
+    counter: CounterData,
+    /// By the target's clock, nanoseconds.
+    last_hit: i64,
+    /// When the time to the next notice began.
+    quiet_since: i64,
+}
+
+/// All tables of a program.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub schema: Schema,
+    rows: HashMap<u32, HashMap<EntryKey, Row>>,
+    defaults: HashMap<u32, TableEntry>,
+}
+
+impl Tables {
+    pub fn new(schema: Schema) -> Self {
+        Self { schema, ..Self::default() }
+    }
+
+    /// Another program with the entries of this one, if all of them fit it.
+    pub fn reconcile(&mut self, schema: Schema) -> Result<(), Error> {
+        for row in self.rows.values().flat_map(HashMap::values) {
+            let mut entry = row.entry.clone();
+            schema.check_key(&mut entry)?;
+            schema.check_state(&mut entry)?;
+        }
+        for (id, rows) in &self.rows {
+            if rows.len() > schema.table(*id)?.size {
+                return Err(error(Code::InvalidArgument, "more entries than the new table holds"));
+            }
+        }
+        self.schema = schema;
+        Ok(())
+    }
+
+    /// Applies one update, or says why not.
+    pub fn apply(&mut self, update: Update, now: i64, dice: &mut Dice) -> Result<(), Error> {
+        let kind = Type::try_from(update.r#type).unwrap_or_default();
+        let entity = update.entity.and_then(|entity| entity.entity);
+        let share = dice.chaos.refuse;
+        if dice.hits(share) {
+            return Err(error(dice.chaos.refuse_with, "refused by chance"));
+        }
+        match entity {
+            _ if kind == Type::Unspecified => Err(error(Code::InvalidArgument, "an update needs a type")),
+            Some(Kind::TableEntry(entry)) if entry.is_default_action => self.apply_default(kind, entry),
+            Some(Kind::TableEntry(entry)) => self.apply_entry(kind, entry, now, dice.chaos.capacity),
+            Some(Kind::DirectCounterEntry(counter)) => self.apply_counter(kind, counter),
+            _ => Err(error(Code::Unimplemented, "this target has tables only")),
+        }
+    }
+
+    fn apply_entry(
+        &mut self,
+        kind: Type,
+        mut entry: TableEntry,
+        now: i64,
+        capacity: Option<usize>,
+    ) -> Result<(), Error> {
+        self.schema.check_key(&mut entry)?;
+        if kind != Type::Delete {
+            self.schema.check_state(&mut entry)?;
+        }
+        let size = self.schema.table(entry.table_id)?.size;
+        let rows = self.rows.entry(entry.table_id).or_default();
+        let full = rows.len() >= capacity.unwrap_or(size);
+        match (kind, rows.entry(EntryKey::of(&entry))) {
+            (Type::Insert, Slot::Occupied(_)) => Err(error(Code::AlreadyExists, "there already")),
+            (Type::Insert, Slot::Vacant(_)) if full => Err(error(Code::ResourceExhausted, "table full")),
+            (Type::Insert, Slot::Vacant(free)) => {
+                let counter = entry.counter_data.take().unwrap_or_default();
+                free.insert(Row { entry, counter, last_hit: now, quiet_since: now });
+                Ok(())
+            }
+            (_, Slot::Vacant(_)) => Err(error(Code::NotFound, "not there")),
+            (Type::Delete, Slot::Occupied(row)) => {
+                row.remove();
+                Ok(())
+            }
+            (_, Slot::Occupied(mut row)) => {
+                let row = row.get_mut();
+                row.counter = entry.counter_data.take().unwrap_or(row.counter);
+                row.quiet_since = now;
+                row.entry = entry;
+                Ok(())
+            }
+        }
+    }
+
+    fn apply_default(&mut self, kind: Type, mut entry: TableEntry) -> Result<(), Error> {
+        self.schema.check_key(&mut entry)?;
+        self.schema.check_state(&mut entry)?;
+        if kind != Type::Modify {
+            return Err(error(Code::InvalidArgument, "a default entry is always there"));
+        }
+        match entry.action {
+            Some(_) => self.defaults.insert(entry.table_id, entry),
+            None => self.defaults.remove(&entry.table_id),
+        };
+        Ok(())
+    }
+
+    fn apply_counter(&mut self, kind: Type, counter: DirectCounterEntry) -> Result<(), Error> {
+        let mut key = counter.table_entry.unwrap_or_default();
+        self.schema.check_key(&mut key)?;
+        if kind != Type::Modify || !self.schema.table(key.table_id)?.counter {
+            return Err(error(Code::InvalidArgument, "direct counters are modified, where there are any"));
+        }
+        let row = self.rows.get_mut(&key.table_id).and_then(|rows| rows.get_mut(&EntryKey::of(&key)));
+        row.ok_or_else(|| error(Code::NotFound, "not there"))?.counter = counter.data.unwrap_or_default();
+        Ok(())
+    }
+
+    /// What a pattern asks for.
+    pub fn read(&self, pattern: Entity, now: i64) -> Result<Vec<Entity>, Error> {
+        let (mut pattern, counters_only) = match pattern.entity {
+            Some(Kind::TableEntry(pattern)) => (pattern, false),
+            Some(Kind::DirectCounterEntry(counter)) => (counter.table_entry.unwrap_or_default(), true),
+            _ => return Err(error(Code::Unimplemented, "this target has tables only")),
+        };
+        self.check_pattern(&mut pattern, counters_only)?;
+        if pattern.is_default_action {
+            let set = self.defaults.get(&pattern.table_id).cloned();
+            return Ok(set.map(|entry| Entity { entity: Some(Kind::TableEntry(entry)) }).into_iter().collect());
+        }
+        let key = (!pattern.r#match.is_empty()).then(|| EntryKey::of(&pattern));
+        let tables = self.rows.iter().filter(|(id, _)| pattern.table_id == 0 || **id == pattern.table_id);
+        let rows = tables.flat_map(|(_, rows)| rows.iter());
+        let rows = rows.filter(|(of, _)| key.as_ref().is_none_or(|key| key == *of)).map(|(_, row)| row);
+        Ok(rows.map(|row| row.show(&pattern, counters_only, now)).collect())
+    }
+
+    fn check_pattern(&self, pattern: &mut TableEntry, counters_only: bool) -> Result<(), Error> {
+        if pattern.table_id == 0 {
+            return Ok(());
+        }
+        if !pattern.r#match.is_empty() {
+            self.schema.check_key(pattern)?;
+        }
+        let table = self.schema.table(pattern.table_id)?;
+        let wants_counters = counters_only || pattern.counter_data.is_some();
+        if (wants_counters && !table.counter) || (pattern.time_since_last_hit.is_some() && !table.idle_timeouts) {
+            return Err(error(Code::InvalidArgument, "no such state in this table"));
+        }
+        Ok(())
+    }
+
+    /// Entries of a table as they were written.
+    pub fn entries(&self, table: u32) -> Vec<TableEntry> {
+        self.rows.get(&table).into_iter().flat_map(|rows| rows.values()).map(|row| row.entry.clone()).collect()
+    }
+
+    /// Packets hit an entry. False: there is none.
+    pub fn hit(&mut self, entry: &TableEntry, packets: i64, bytes: i64, now: i64) -> bool {
+        let row = self.rows.get_mut(&entry.table_id).and_then(|rows| rows.get_mut(&EntryKey::of(entry)));
+        let Some(row) = row else { return false };
+        row.counter.packet_count += packets;
+        row.counter.byte_count += bytes;
+        (row.last_hit, row.quiet_since) = (now, now);
+        true
+    }
+
+    /// Entries whose time is over, by table; their time begins anew.
+    pub fn idle(&mut self, now: i64) -> Vec<Vec<TableEntry>> {
+        let tables = self.rows.values_mut().map(|rows| {
+            let due = rows
+                .values_mut()
+                .filter(|row| row.entry.idle_timeout_ns > 0 && now - row.quiet_since >= row.entry.idle_timeout_ns);
+            due.map(|row| {
+                row.quiet_since = now;
+                TableEntry { action: None, ..row.entry.clone() }
+            })
+            .collect::<Vec<_>>()
+        });
+        tables.filter(|idle| !idle.is_empty()).collect()
+    }
+}
+
+impl Row {
+    fn show(&self, pattern: &TableEntry, counters_only: bool, now: i64) -> Entity {
+        if counters_only {
+            let table_entry = Some(TableEntry { action: None, idle_timeout_ns: 0, ..self.entry.clone() });
+            let entry = DirectCounterEntry { table_entry, data: Some(self.counter) };
+            return Entity { entity: Some(Kind::DirectCounterEntry(entry)) };
+        }
+        let mut entry = self.entry.clone();
+        entry.counter_data = pattern.counter_data.map(|_| self.counter);
+        entry.time_since_last_hit =
+            pattern.time_since_last_hit.map(|_| IdleTimeout { elapsed_ns: now - self.last_hit });
+        Entity { entity: Some(Kind::TableEntry(entry)) }
+    }
+}

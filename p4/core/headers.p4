@@ -116,6 +116,8 @@ struct meta_t {
 
     // Set by the shell before the core runs.
     bit<32> ingress_port;
+    // Bytes of the frame, on architectures whose counters want to be told.
+    bit<32> length;
 
     // PUNT_*: what the packet is punted as, if it is.
     bit<8>  class;

@@ -4,15 +4,19 @@ typedef PortId_t port_t;
 
 #define SEND_TO_PORT(port) send_to_port(port)
 
-// SWX counts bytes only where the program says how many there are, and PNA does not tell a program the packet's length.
-#define COUNTER(object, path, size, number) @name(path) @id(number) Counter<bit<64>, bit<8>>(size, PNA_CounterType_t.PACKETS) object;
+// SWX counts bytes only where the program says how many there are, and PNA does not tell a program the frame's length.
+// Flows have that of their IP packet; what is dropped or punted may not be IP.
+#define COUNTER(object, path, size, number) \
+    @name(path) @id(number) Counter<bit<64>, bit<8>>(size, PNA_CounterType_t.PACKETS) object;
 #define COUNT(object, index) object.count(index)
 
-#define DIRECT_COUNTER(object, path, number) @name(path) @id(number) DirectCounter<bit<64>>(PNA_CounterType_t.PACKETS) object;
+#define DIRECT_COUNTER(object, path, number) \
+    @name(path) @id(number) DirectCounter<bit<64>>(PNA_CounterType_t.PACKETS_AND_BYTES) object;
 #define DIRECT_COUNTER_OF(object) pna_direct_counter = object;
-#define DIRECT_COUNT(object) object.count()
+#define DIRECT_COUNT(object) object.count(meta.length)
 
-// No meter: SWX meters bytes, again of a length nobody tells.
+// No meter: p4c-dpdk has direct meters only on tables whose key lies in one piece of meta, which the flow keys need for
+// their counters, and SWX meters bytes.
 #define DIRECT_METER(object, path, number)
 #define DIRECT_METER_OF(object)
 #define DIRECT_METER_READ(object, color)

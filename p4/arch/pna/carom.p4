@@ -20,6 +20,8 @@ control CaromPreControl(in headers_t hdr, inout meta_t meta, in pna_pre_input_me
     apply { }
 }
 
+// SWX does not notice a frame that ends within a header: it reads on into what the buffer held before. Such a frame
+// leaves with the bytes it came with, perhaps rewritten, and is its receiver's to drop.
 parser CaromParser(packet_in packet, out headers_t hdr, inout meta_t meta, in pna_main_parser_input_metadata_t istd) {
     Parse() parse;
 
@@ -98,6 +100,13 @@ control CaromControl(inout headers_t hdr, inout meta_t meta, in pna_main_input_m
 
     apply {
         meta.ingress_port = (bit<32>)istd.input_port;
+        // Ethernet header and IP packet; padding is not known of.
+        meta.length = 14;
+        if (hdr.ipv4.isValid()) {
+            meta.length = (bit<32>)hdr.ipv4.total_len + 14;
+        } else if (hdr.ipv6.isValid()) {
+            meta.length = (bit<32>)hdr.ipv6.payload_len + 54;
+        }
         pipeline.apply(hdr, meta);
         if (meta.rewritten == 1) {
             update_checksums.apply(hdr, meta);

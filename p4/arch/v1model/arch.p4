@@ -5,14 +5,17 @@ typedef bit<32> port_t;
 // The packet goes out of this port. Told to the traffic manager by the shell.
 #define SEND_TO_PORT(port) meta.egress_port = port
 
-#define COUNTER(object, path, size, number) @name(path) @id(number) counter(size, CounterType.packets_and_bytes) object;
+#define COUNTER(object, path, size, number) \
+    @name(path) @id(number) counter(size, CounterType.packets_and_bytes) object;
 #define COUNT(object, index) object.count((bit<32>)index)
 
-#define DIRECT_COUNTER(object, path, number) @name(path) @id(number) direct_counter(CounterType.packets_and_bytes) object;
+#define DIRECT_COUNTER(object, path, number) \
+    @name(path) @id(number) direct_counter(CounterType.packets_and_bytes) object;
 #define DIRECT_COUNTER_OF(object) counters = object;
 #define DIRECT_COUNT(object) object.count()
 
-#define DIRECT_METER(object, path, number) @name(path) @id(number) direct_meter<bit<8>>(MeterType.packets) object;
+#define DIRECT_METER(object, path, number) \
+    @name(path) @id(number) direct_meter<bit<8>>(MeterType.packets) object;
 #define DIRECT_METER_OF(object) meters = object;
 #define DIRECT_METER_READ(object, color) object.read(color)
 

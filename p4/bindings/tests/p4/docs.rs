@@ -65,9 +65,12 @@ fn write_tables(page: &mut String, info: &P4Info) {
 fn write_resources(page: &mut String, info: &P4Info, pna: &P4Info) {
     page.push_str("\n| counter or meter | id | of | BMv2 | PNA |\n|---|---|---|---|---|\n");
     let of = |table| format!("entries of `{}`", name(&table_of(info, table).preamble));
-    let all = (info.counters.iter().map(|c| (&c.preamble, format!("{} reasons", c.size), "packets, bytes", "packets")))
-        .chain(info.direct_counters.iter().map(|c| (&c.preamble, of(c.direct_table_id), "packets, bytes", "packets")))
-        .chain(info.direct_meters.iter().map(|m| (&m.preamble, of(m.direct_table_id), "packets", "none")));
+    let all =
+        (info.counters.iter().map(|c| (&c.preamble, format!("{} reasons", c.size), "packets, bytes", "packets")))
+            .chain(info.direct_counters.iter().map(|c| {
+                (&c.preamble, of(c.direct_table_id), "packets, bytes", "packets, bytes of the IP packet and 14")
+            }))
+            .chain(info.direct_meters.iter().map(|m| (&m.preamble, of(m.direct_table_id), "packets", "none")));
     for (preamble, of, bmv2, there) in all {
         writeln!(page, "| `{}` | `{:#010x}` | {of} | {bmv2} | {there} |", name(preamble), id(preamble)).unwrap();
     }
@@ -103,7 +106,7 @@ fn the_page_of_tables_is_fresh() {
         "\nFlow entries have an idle timeout where the target has one (BMv2). Packets with SYN, FIN or RST, with a TTL or hop\n\
          limit of 0 or 1, fragments, and packets with IP options or with a VLAN tag do not reach the flow tables: they\n\
          neither count nor keep an entry alive. Checksums are updated by the difference (RFC 1624): one that was wrong stays\n\
-         wrong by as much. A UDP checksum of zero stays zero.\n",
+         wrong by as much. A UDP checksum of zero stays zero. PNA on SWX does not notice frames that end within a header.\n",
     );
     write_resources(&mut page, &info, &pna());
     page.push_str(

@@ -9,13 +9,14 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use carom_p4::{Key, ServiceV4Key, SwitchDrop};
+use carom_p4::{FlowV4Key, FlowV6Key, Key, ServiceV4Key, SwitchDrop};
 use fullnat::id::Proto;
 use fullnat::wire::testing::{Build, flow};
 
 use self::control::Control;
 use self::switch::{PORTS, Switch};
-use crate::file::{self, Outcome, Vectors, bytes, hex};
+use crate::file::{self, Case, Outcome, Vectors, bytes, hex};
+use crate::setup::SLOWPATH;
 
 /// `simple_switch_grpc`, from CAROM_BMV2 or PATH.
 fn simple_switch() -> Option<PathBuf> {
@@ -75,6 +76,25 @@ async fn bmv2_gives_the_same_bytes() {
     }
     assert_eq!(control.counter(carom_p4::ID_DROPS).await, drops, "drops by reason");
     assert_eq!(control.counter(carom_p4::ID_PUNTS).await.values().sum::<u64>(), punts, "punts");
+    flows_counted(&vectors, &mut control).await;
+}
+
+/// Flow entries counted every frame that took them, and nothing else: what was punted on a hit is not in.
+async fn flows_counted(vectors: &Vectors, control: &mut Control) {
+    let mut counted = (0, 0);
+    for table in [FlowV4Key::TABLE.id, FlowV6Key::TABLE.id] {
+        for (packets, bytes) in control.entry_counts(table).await.into_values() {
+            counted = (counted.0 + packets, counted.1 + bytes);
+        }
+    }
+    let took_one = |case: &&Case| match &case.outcome {
+        Outcome::Forward { .. } => true,
+        // A flow entry whose next hop has none; the slow path names such next hops too.
+        Outcome::Drop(reason) => reason == "no_nexthop" && !SLOWPATH.contains(&case.port),
+        _ => false,
+    };
+    let frames: Vec<_> = vectors.cases.iter().filter(took_one).map(|case| case.frame.len() / 2).collect();
+    assert_eq!(counted, (frames.len() as u64, frames.iter().sum::<usize>() as u64), "packets, bytes");
 }
 
 /// A service whose meter lets one packet a second through: of a burst the slow path sees the first few, and the rest is

@@ -105,6 +105,33 @@ impl Control {
         counts
     }
 
+    /// Packets and bytes the entries of a table counted, by the entry's key.
+    pub async fn entry_counts(&mut self, table_id: u32) -> BTreeMap<Vec<Vec<u8>>, (u64, u64)> {
+        let wanted = p4rt::DirectCounterEntry {
+            table_entry: Some(p4rt::TableEntry { table_id, ..Default::default() }),
+            data: None,
+        };
+        let entity = p4rt::Entity { entity: Some(p4rt::entity::Entity::DirectCounterEntry(wanted)) };
+        let request = p4rt::ReadRequest { device_id: DEVICE, entities: vec![entity], ..Default::default() };
+        let mut stream = self.client.read(request).await.unwrap().into_inner();
+        let mut counts = BTreeMap::new();
+        while let Some(response) = stream.message().await.unwrap() {
+            for entity in response.entities {
+                let Some(p4rt::entity::Entity::DirectCounterEntry(entry)) = entity.entity else {
+                    panic!("not a direct counter")
+                };
+                let value = |field: &p4rt::FieldMatch| match &field.field_match_type {
+                    Some(p4rt::field_match::FieldMatchType::Exact(exact)) => exact.value.to_vec(),
+                    other => panic!("{other:?}"),
+                };
+                let key = entry.table_entry.expect("an entry").r#match.iter().map(value).collect();
+                let data = entry.data.expect("data");
+                counts.insert(key, (data.packet_count as u64, data.byte_count as u64));
+            }
+        }
+        counts
+    }
+
     async fn write(&mut self, r#type: p4rt::update::Type, entity: p4rt::entity::Entity) -> Result<(), tonic::Status> {
         let update = p4rt::Update { r#type: r#type as i32, entity: Some(p4rt::Entity { entity: Some(entity) }) };
         let request = p4rt::WriteRequest {

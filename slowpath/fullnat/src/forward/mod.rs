@@ -176,11 +176,13 @@ impl<F: Frame> Forwarder<F> {
         let rx = Rx { now, iface, plan };
         let mac = plan.interface(iface).mac;
         desk.send_pending(plan, now, out);
-        let mut frames = frames.into_iter().peekable();
-        while frames.peek().is_some() {
+        let mut frames = frames.into_iter();
+        loop {
             let mut arrivals_v4 = ArrayVec::new();
             let mut arrivals_v6 = ArrayVec::new();
+            let mut taken = 0;
             for frame in frames.by_ref().take(BURST) {
+                taken += 1;
                 // By reference: moved out of the result, the larger packets would be copied twice.
                 match &parse(frame.bytes()) {
                     Ok(packet) if !is_for(mac, frame.bytes(), packet) => {
@@ -199,6 +201,9 @@ impl<F: Frame> Forwarder<F> {
             }
             desk.flows(rx, v4, arrivals_v4, out);
             desk.flows(rx, v6, arrivals_v6, out);
+            if taken < BURST {
+                return;
+            }
         }
     }
 }

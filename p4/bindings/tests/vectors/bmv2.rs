@@ -2,6 +2,7 @@
 //! privileges and touches no network interface.
 
 mod control;
+mod random;
 mod switch;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,7 @@
 //! The compiled program, as committed in `p4/build/`.
 
+use crate::Key;
+
 /// The program for BMv2 (`simple_switch_grpc`): its device configuration, JSON.
 pub const BMV2_JSON: &[u8] = include_bytes!("../../build/bmv2.json");
 /// P4Info of [`BMV2_JSON`], an encoded `p4.config.v1.P4Info`.
@@ -8,3 +10,14 @@ pub const BMV2_P4INFO: &[u8] = include_bytes!("../../build/bmv2.p4info.bin");
 pub const PNA_SPEC: &[u8] = include_bytes!("../../build/pna.spec");
 /// P4Info of [`PNA_SPEC`], an encoded `p4.config.v1.P4Info`.
 pub const PNA_P4INFO: &[u8] = include_bytes!("../../build/pna.p4info.bin");
+
+/// [`BMV2_JSON`] with room for fewer flows, at most so many of each family: for tests of what happens when a flow table is
+/// full. P4Info stays as it is; BMv2 goes by this.
+pub fn bmv2_json_with_room_for(flows: u64) -> String {
+    let mut json = String::from_utf8_lossy(BMV2_JSON).into_owned();
+    for table in [crate::FlowV4Key::TABLE, crate::FlowV6Key::TABLE] {
+        // No other table has the size of a flow table; a test on BMv2 fills both.
+        json = json.replace(&format!("\"max_size\" : {},", table.size), &format!("\"max_size\" : {flows},"));
+    }
+    json
+}

@@ -10,9 +10,12 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use carom_p4::artifacts::{BMV2_JSON, bmv2_json_with_room_for};
 use carom_p4::{FlowV4Key, FlowV6Key, Key, ServiceV4Key, SwitchDrop};
 use fullnat::id::Proto;
 use fullnat::wire::testing::{Build, flow};
+
+use p4runtime_proto::google::rpc::Code;
 
 use self::control::Control;
 use self::switch::{PORTS, Switch};
@@ -28,8 +31,15 @@ fn simple_switch() -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join("simple_switch_grpc")).find(|path| path.is_file())
 }
 
-/// A running switch with the entries of the vectors; `None`, and a line that says so, where there is no BMv2.
+/// A running switch with the program and the entries of the vectors; `None`, and a line that says so, where there is no BMv2.
 async fn start(vectors: &Vectors) -> Option<(Switch, Control)> {
+    let (switch, mut control) = start_with(BMV2_JSON).await?;
+    control.install(&vectors.entries).await;
+    Some((switch, control))
+}
+
+/// A running switch with a program and no entries.
+async fn start_with(program: &[u8]) -> Option<(Switch, Control)> {
     let Some(binary) = simple_switch() else {
         // To the terminal, past the test harness, which shows the output of failed tests only.
         let line = "SKIPPED: golden vectors on BMv2: no simple_switch_grpc in CAROM_BMV2 or PATH\n";
@@ -37,8 +47,7 @@ async fn start(vectors: &Vectors) -> Option<(Switch, Control)> {
         return None;
     };
     let switch = Switch::start(&binary);
-    let mut control = Control::connect(switch.grpc_port).await;
-    control.install(&vectors.entries).await;
+    let control = Control::connect(switch.grpc_port, program).await;
     Some((switch, control))
 }
 
@@ -78,6 +87,26 @@ async fn bmv2_gives_the_same_bytes() {
     assert_eq!(control.counter(carom_p4::ID_DROPS).await, drops, "drops by reason");
     assert_eq!(control.counter(carom_p4::ID_PUNTS).await.values().sum::<u64>(), punts, "punts");
     flows_counted(&vectors, &mut control).await;
+}
+
+/// A full table refuses an entry and keeps those it has. The standard's code for that is RESOURCE_EXHAUSTED; BMv2 says
+/// UNKNOWN, "Error when adding match entry to target", for whatever its table would not take.
+#[tokio::test]
+async fn bmv2_with_less_room_for_flows_refuses_more() {
+    const ROOM: usize = 3;
+    let program = bmv2_json_with_room_for(ROOM as u64);
+    let Some((_switch, mut control)) = start_with(program.as_bytes()).await else { return };
+    let entries = file::read().entries;
+    for (table, id) in [("flow_v4", FlowV4Key::TABLE.id), ("flow_v6", FlowV6Key::TABLE.id)] {
+        let flows: Vec<_> = entries.iter().filter(|entry| entry.table == table).collect();
+        assert!(flows.len() > ROOM);
+        for (at, entry) in flows.iter().enumerate() {
+            let refused = control.insert(entry).await.err().map(|error| error.canonical_code);
+            let expected = (at >= ROOM).then_some(Code::Unknown as i32);
+            assert_eq!(refused, expected, "{table}, entry {at}");
+        }
+        assert_eq!(control.entry_counts(id).await.len(), ROOM);
+    }
 }
 
 /// Flow entries counted every frame that took them, and nothing else: what was punted on a hit is not in.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use carom_p4::artifacts::{BMV2_JSON, BMV2_P4INFO};
+use carom_p4::artifacts::BMV2_P4INFO;
 use carom_p4::{Bytes, TABLES};
 use p4rt::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::p4::config::v1::P4Info;
@@ -26,8 +26,8 @@ pub struct Control {
 }
 
 impl Control {
-    /// Connects, becomes primary, and gives the switch its program.
-    pub async fn connect(port: u16) -> Self {
+    /// Connects, becomes primary, and gives the switch this program.
+    pub async fn connect(port: u16, program: &[u8]) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
         let mut attempts = 0;
         let channel = loop {
@@ -49,7 +49,7 @@ impl Control {
         let info = P4Info::decode(BMV2_P4INFO).unwrap();
         let config = p4rt::ForwardingPipelineConfig {
             p4info: Some(info.clone()),
-            p4_device_config: BMV2_JSON.into(),
+            p4_device_config: program.to_vec().into(),
             cookie: None,
         };
         let request = p4rt::SetForwardingPipelineConfigRequest {
@@ -65,12 +65,19 @@ impl Control {
 
     /// Inserts entries.
     pub async fn install(&mut self, entries: &[Entry]) {
-        let entries: Vec<_> = entries.iter().map(|entry| self.entry(entry)).collect();
         for entry in entries {
-            let text = format!("{entry:?}");
-            let entity = p4rt::entity::Entity::TableEntry(entry);
-            self.write(p4rt::update::Type::Insert, entity).await.unwrap_or_else(|error| panic!("{text}: {error}"));
+            self.insert(entry).await.unwrap_or_else(|error| panic!("{entry:?}: {error:?}"));
         }
+    }
+
+    /// Inserts an entry. The error is that of the one update, from the details of the status.
+    pub async fn insert(&mut self, entry: &Entry) -> Result<(), p4rt::Error> {
+        let entity = p4rt::entity::Entity::TableEntry(self.entry(entry));
+        self.write(p4rt::update::Type::Insert, entity).await.map_err(|status| {
+            let details = p4runtime_proto::google::rpc::Status::decode(status.details()).expect("details");
+            let [error] = details.details.as_slice() else { panic!("{status}") };
+            p4rt::Error::decode(error.value.as_slice()).expect("p4.v1.Error")
+        })
     }
 
     /// Sets the meter of an entry: packets per second, and burst, for both rates.

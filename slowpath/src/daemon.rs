@@ -11,6 +11,7 @@ use fullnat::id::WorkerId;
 use fullnat::neighbor::{Neighbors, Pins};
 use fullnat::plan::Plan;
 use fullnat::wire::Mac;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::config::{self, Compiler, Config};
@@ -26,7 +27,7 @@ pub struct SessionPage {
 }
 
 /// Counters of an interface as the driver gives them.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct InterfaceStats {
     /// Link is up.
     pub link_up: bool,

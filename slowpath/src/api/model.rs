@@ -4,6 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::daemon::InterfaceStats;
 use fullnat::id::Proto;
 use serde::{Deserialize, Serialize};
 
@@ -420,24 +421,9 @@ pub struct Interface {
     pub mtu_bytes: u16,
     /// Its addresses as `address/length`.
     pub addresses: Vec<String>,
-    /// The link is up.
-    pub link_up: bool,
-    /// Packets received.
-    pub rx_packets: u64,
-    /// Bytes received.
-    pub rx_bytes: u64,
-    /// Packets the device had no descriptor for.
-    pub rx_missed: u64,
-    /// Packets with receive errors.
-    pub rx_errors: u64,
-    /// Receive failures for want of a buffer.
-    pub rx_no_buffer: u64,
-    /// Packets sent.
-    pub tx_packets: u64,
-    /// Bytes sent.
-    pub tx_bytes: u64,
-    /// Packets with transmit errors.
-    pub tx_errors: u64,
+    /// The driver's counters.
+    #[serde(flatten)]
+    pub stats: InterfaceStats,
 }
 
 /// `POST /v1/reload`: the config now in force.

@@ -290,15 +290,7 @@ pub fn interfaces(source: &impl Source) -> Interfaces {
             mac: interface.mac.to_string(),
             mtu_bytes: interface.mtu,
             addresses: interface.addresses.iter().map(|(a, len)| format!("{a}/{len}")).collect(),
-            link_up: stats.link_up,
-            rx_packets: stats.rx_packets,
-            rx_bytes: stats.rx_bytes,
-            rx_missed: stats.rx_missed,
-            rx_errors: stats.rx_errors,
-            rx_no_buffer: stats.rx_no_buffer,
-            tx_packets: stats.tx_packets,
-            tx_bytes: stats.tx_bytes,
-            tx_errors: stats.tx_errors,
+            stats,
         })
         .collect();
     Interfaces { uptime_ms: uptime_ms(source), interfaces }

@@ -416,16 +416,16 @@ impl View for Interfaces {
                 Counting { look, seconds: seconds(self, before), now: i, before: past.get(i.name.as_str()).copied() };
             vec![
                 i.name.clone(),
-                if i.link_up { "up" } else { "down" }.to_owned(),
+                if i.stats.link_up { "up" } else { "down" }.to_owned(),
                 i.mac.clone(),
                 i.mtu_bytes.to_string(),
-                row.show(|i| i.rx_packets),
-                row.show(|i| i.tx_packets),
-                row.show(|i| i.rx_bytes),
-                row.show(|i| i.tx_bytes),
-                row.show(|i| i.rx_missed),
-                row.show(|i| i.rx_errors + i.tx_errors),
-                row.show(|i| i.rx_no_buffer),
+                row.show(|i| i.stats.rx_packets),
+                row.show(|i| i.stats.tx_packets),
+                row.show(|i| i.stats.rx_bytes),
+                row.show(|i| i.stats.tx_bytes),
+                row.show(|i| i.stats.rx_missed),
+                row.show(|i| i.stats.rx_errors + i.stats.tx_errors),
+                row.show(|i| i.stats.rx_no_buffer),
             ]
         });
         table(&columns, rows, None)

@@ -13,8 +13,8 @@ pub enum IdlePolicy {
         yield_after: u32,
         /// Empty polls after which it sleeps.
         sleep_after: u32,
-        /// How long each sleep is: what a nearly idle balancer adds to the first packet's latency. After
-        /// [`SLEEPS_BEFORE_DEEP`] in a row each is [`DEEP`] times as long.
+        /// How long each sleep is: what a nearly idle balancer adds to the first packet's latency. After a thousand in a
+        /// row each is eight times as long.
         sleep: Duration,
     },
 }

@@ -103,7 +103,8 @@ pub struct Pipeline<D> {
 pub enum Entries {
     /// They go.
     Clear,
-    /// They stay if the target can do that and they fit the new program; else they go.
+    /// They stay if the target can do that and they fit the new program; else they go. Not for BMv2, which says it can,
+    /// fails in the middle, and then takes no program until it is started again.
     KeepIfPossible,
     /// They stay, or the pipeline is not changed.
     Keep,
@@ -128,7 +129,8 @@ impl Client {
         pipeline: &Pipeline<D>,
         entries: Entries,
     ) -> Result<Brought, PipelineError> {
-        if self.cookie().await.map_err(PipelineError::Get)? == Some(pipeline.cookie) {
+        let running = self.pipeline_config(ResponseType::CookieOnly).await.map_err(PipelineError::Get)?;
+        if running.as_ref().and_then(|config| config.cookie) == Some(Cookie { cookie: pipeline.cookie }) {
             return Ok(Brought::Kept);
         }
         let config = ForwardingPipelineConfig {
@@ -136,14 +138,11 @@ impl Client {
             p4_device_config: pipeline.device_config.pack()?,
             cookie: Some(Cookie { cookie: pipeline.cookie }),
         };
-        if entries != Entries::Clear {
+        // Without program there are no entries to keep, and BMv2 ends when it is asked to keep them.
+        if entries != Entries::Clear && running.is_some() {
             match self.set(Action::ReconcileAndCommit, &config).await {
                 Ok(()) => return Ok(Brought::Reconciled),
-                // UNIMPLEMENTED: it never can; INVALID_ARGUMENT: not with these entries, or the config is bad, which the
-                // next attempt will tell.
-                Err(RequestError::Refused(refusal))
-                    if entries == Entries::KeepIfPossible
-                        && matches!(refusal.code, Code::Unimplemented | Code::InvalidArgument) => {}
+                Err(error) if entries == Entries::KeepIfPossible && allows_commit(&error) => {}
                 Err(error) => return Err(PipelineError::Set(error)),
             }
         }
@@ -196,6 +195,13 @@ impl Client {
         }
         answer.map(|_| ()).map_err(RequestError::from)
     }
+}
+
+/// Whether a target that did not keep its entries may still take the program without them. UNIMPLEMENTED: it never keeps
+/// any. INVALID_ARGUMENT: not these, or the program is bad, which the next attempt will tell.
+fn allows_commit(error: &RequestError) -> bool {
+    let RequestError::Refused(refusal) = error else { return false };
+    matches!(refusal.code, Code::Unimplemented | Code::InvalidArgument)
 }
 
 #[cfg(test)]

@@ -34,6 +34,16 @@ async fn a_target_without_program_gets_one_and_keeps_it() {
     assert_eq!(flows(&target.entries(FLOW)), [(1, 1)]);
 }
 
+/// With no program there is nothing to keep, whatever was asked for.
+#[tokio::test]
+async fn a_first_program_is_committed() {
+    for entries in [Entries::Clear, Entries::KeepIfPossible, Entries::Keep] {
+        let target = target(FakeConfig { p4info: None, ..FakeConfig::default() }).await;
+        let (client, _events) = primary(&target).await;
+        assert_eq!(client.bring_up(&pipeline(7), entries).await, Ok(Brought::Committed));
+    }
+}
+
 #[tokio::test]
 async fn a_running_program_is_kept_by_backups_too() {
     let target = target(FakeConfig { cookie: Some(7), ..FakeConfig::default() }).await;

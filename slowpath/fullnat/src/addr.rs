@@ -31,6 +31,15 @@ pub trait Addr: Copy + Eq + Ord + Hash + Debug + Display + Send + Sync + Into<Ip
     fn pick<'a>(v4: &'a [Ipv4Addr], v6: &'a [Ipv6Addr]) -> &'a [Self];
 }
 
+/// Whether the first `len` bits of both addresses are the same; false for addresses of two families.
+pub fn same_prefix(a: IpAddr, b: IpAddr, len: u8) -> bool {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= u32::from(len),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= u32::from(len),
+        _ => false,
+    }
+}
+
 impl Addr for Ipv4Addr {
     const LEN: usize = 4;
     const IS_V6: bool = false;

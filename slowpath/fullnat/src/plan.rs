@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use hashbrown::HashMap;
 
+use crate::addr::same_prefix;
 use crate::id::{IfaceId, Proto, RPort, ServerId, ServiceId, VPort};
 use crate::route::Routes;
 use crate::sched::{HashTable, SchedulerKind};
@@ -56,12 +57,7 @@ pub struct Interface {
 impl Interface {
     /// Our address on the link that `address` is on.
     fn prefix_of(&self, address: IpAddr) -> Option<IpAddr> {
-        let same = |&(own, len): &(IpAddr, u8)| match (own, address) {
-            (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= u32::from(len),
-            (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= u32::from(len),
-            _ => false,
-        };
-        self.addresses.iter().find(|own| same(own)).map(|&(own, _)| own)
+        self.addresses.iter().find(|&&(own, len)| same_prefix(own, address, len)).map(|&(own, _)| own)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
+use fullnat::addr::same_prefix;
 use fullnat::wire::Mac;
 
 /// Makes a type a string in the config: read by `FromStr`, written by `Display`, described by a JSON Schema.
@@ -168,7 +169,7 @@ impl Cidr {
 
     /// Whether `address` is inside the prefix.
     pub fn contains(self, address: IpAddr) -> bool {
-        self.address.is_ipv4() == address.is_ipv4() && Cidr { address, ..self }.network() == self.network()
+        same_prefix(self.address, address, self.len)
     }
 
     /// Whether the two prefixes share an address.

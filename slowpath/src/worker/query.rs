@@ -1,9 +1,9 @@
 //! Walks over the sessions and ports that control asks for, a few places per round, so that packets never wait.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 
 use dpdk::Mbuf;
+use fullnat::addr::same_prefix;
 use fullnat::forward::{Forwarder, SessionView};
 use fullnat::time::Time;
 
@@ -105,16 +105,8 @@ impl Query {
 }
 
 fn passes(filter: &SessionFilter, view: &SessionView) -> bool {
-    filter.client.is_none_or(|(prefix, len)| in_prefix(view.client.ip(), prefix, len))
+    filter.client.is_none_or(|(prefix, len)| same_prefix(view.client.ip(), prefix, len))
         && filter.service.is_none_or(|service| service == view.service)
         && filter.servers.as_ref().is_none_or(|servers| servers.contains(&view.server_id))
         && filter.state.as_ref().is_none_or(|state| state == view.state.name())
-}
-
-fn in_prefix(address: IpAddr, prefix: IpAddr, len: u8) -> bool {
-    match (address, prefix) {
-        (IpAddr::V4(a), IpAddr::V4(p)) => (a.to_bits() ^ p.to_bits()).leading_zeros() >= u32::from(len),
-        (IpAddr::V6(a), IpAddr::V6(p)) => (a.to_bits() ^ p.to_bits()).leading_zeros() >= u32::from(len),
-        _ => false,
-    }
 }

@@ -16,6 +16,7 @@ pub mod hash;
 pub mod id;
 pub mod index;
 pub mod neighbor;
+pub mod offload;
 pub mod persistence;
 pub mod plan;
 pub mod ports;

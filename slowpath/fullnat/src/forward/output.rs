@@ -1,6 +1,7 @@
 //! Where a forwarder's packets go, and the limit on those it makes itself.
 
 use crate::id::{IfaceId, WorkerId};
+use crate::offload;
 use crate::time::Time;
 
 /// The ways out of a forwarder. Each call takes the frame for good; what cannot be sent is dropped and counted there.
@@ -11,6 +12,12 @@ pub trait Output<F> {
     fn hand_over(&mut self, to: WorkerId, iface: IfaceId, frame: F);
     /// An empty frame for a packet that answers no other.
     fn alloc(&mut self) -> Option<F>;
+    /// Asks something of the offload manager; an error, with nothing sent, when there is no room. By default there is no
+    /// manager.
+    fn offload(&mut self, request: offload::Request) -> Result<(), offload::Full> {
+        let _ = request;
+        Err(offload::Full)
+    }
 }
 
 /// A token bucket: `rate` replies per second, and a second's worth at once.

@@ -1,0 +1,261 @@
+//! Offload as a worker sees it: what it asks of the offload manager, and what it is told.
+//!
+//! ```text
+//!          Install                 Installed                  Remove                  Removed
+//!  none ───────────▶ installing ─────────────▶ offloaded ───────────▶ removing ───────────────▶ none
+//!   ▲                    │ Refused                 │ Removed: the target lost its entries
+//!   └────────────────────┴─────────────────────────┘
+//! ```
+//!
+//! One operation is in flight per session at most, and a session that is not `none` keeps its place in the table and its
+//! local port. So a [`Place`] means the same session to both sides for as long as they talk about it, and a port is given back only
+//! after the target has confirmed that nothing uses it. The rules of the two rings, each of which keeps its order:
+//!
+//! - A worker sends `Install` from none only, `Remove` and `Check` from offloaded only. What does not fit the ring was not
+//!   sent, and the state stays.
+//! - The manager answers each `Install` with `Installed` or `Refused`, and each `Remove` with `Removed`, sooner or later. It may
+//!   send `Removed` unasked; a `Remove` or `Check` that crosses it in the rings names a place the manager does
+//!   not know any more, and is passed over without an answer.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::addr::Addr;
+use crate::flow::{Direction, FlowKey, Rewrite};
+use crate::id::{CPort, LPort, NexthopId, Proto, RPort, VPort};
+use crate::table::SessionIdx;
+
+/// Where a session is with the target.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+#[repr(u8)]
+pub enum State {
+    /// The slow path alone has it. The target may not have an entry of it.
+    None = 0,
+    /// The manager was asked to install its entries.
+    Installing = 1,
+    /// Both entries are acknowledged by the target.
+    Offloaded = 2,
+    /// The manager was asked to remove its entries.
+    Removing = 3,
+}
+
+impl State {
+    /// All states.
+    pub const ALL: [State; 4] = [State::None, State::Installing, State::Offloaded, State::Removing];
+
+    /// The state's name in tables and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::None => "none",
+            State::Installing => "installing",
+            State::Offloaded => "offloaded",
+            State::Removing => "removing",
+        }
+    }
+}
+
+/// Which of a worker's sessions.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Place {
+    /// In the IPv4 table.
+    V4(SessionIdx),
+    /// In the IPv6 table.
+    V6(SessionIdx),
+}
+
+/// The four ends of a session and its next hops: all that its two flow entries are made of.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Ends<A> {
+    /// CIP.
+    pub client: A,
+    /// VIP.
+    pub vip: A,
+    /// RIP.
+    pub server: A,
+    /// LIP.
+    pub local: A,
+    /// Client's port.
+    pub cport: CPort,
+    /// Service's port.
+    pub vport: VPort,
+    /// Real server's port.
+    pub rport: RPort,
+    /// SNAT port on the local address.
+    pub lport: LPort,
+    /// Transport protocol.
+    pub proto: Proto,
+    /// Next hop towards the real server.
+    pub nexthop_in: NexthopId,
+    /// Next hop towards the client.
+    pub nexthop_out: NexthopId,
+}
+
+impl<A: Addr> Ends<A> {
+    /// What packets of this direction carry when they arrive: the key of the flow entry.
+    #[inline(always)]
+    pub fn key(&self, direction: Direction) -> FlowKey<A> {
+        let proto = self.proto;
+        match direction {
+            Direction::Inbound => {
+                FlowKey { src: self.client, dst: self.vip, sport: self.cport.0, dport: self.vport.0, proto }
+            }
+            Direction::Outbound => {
+                FlowKey { src: self.server, dst: self.local, sport: self.rport.0, dport: self.lport.0, proto }
+            }
+        }
+    }
+
+    /// What becomes of packets of this direction: the parameters of the flow entry's action.
+    #[inline(always)]
+    pub fn rewrite(&self, direction: Direction) -> Rewrite<A> {
+        match direction {
+            Direction::Inbound => Rewrite {
+                src: self.local,
+                dst: self.server,
+                sport: self.lport.0,
+                dport: self.rport.0,
+                nexthop: self.nexthop_in,
+            },
+            Direction::Outbound => Rewrite {
+                src: self.vip,
+                dst: self.client,
+                sport: self.vport.0,
+                dport: self.cport.0,
+                nexthop: self.nexthop_out,
+            },
+        }
+    }
+}
+
+/// The ends of a session of either family.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum AnyEnds {
+    /// IPv4.
+    V4(Ends<Ipv4Addr>),
+    /// IPv6.
+    V6(Ends<Ipv6Addr>),
+}
+
+/// What a worker asks of the manager.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Request {
+    /// Write both flow entries.
+    Install {
+        /// The session.
+        place: Place,
+        /// What the entries are.
+        ends: AnyEnds,
+        /// Milliseconds without a packet after which the session is to end.
+        idle_ms: u64,
+    },
+    /// Delete both flow entries.
+    Remove {
+        /// The session.
+        place: Place,
+    },
+    /// No packet was heard of for the session's timeout: look at its counters.
+    Check {
+        /// The session.
+        place: Place,
+    },
+}
+
+/// Packets and bytes that the target forwarded since the manager last told, by direction: inbound, outbound. Bytes are
+/// those of frames as they arrived, without FCS.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counted {
+    /// Packets.
+    pub packets: [u64; 2],
+    /// Bytes.
+    pub bytes: [u64; 2],
+}
+
+/// What the manager tells a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Verdict {
+    /// Both entries are in force.
+    Installed(Place),
+    /// There is no entry, and no use in asking again before so many milliseconds.
+    Refused(Place, u64),
+    /// The target forwarded packets since the session was last heard of.
+    Active(Place, Counted),
+    /// The target forwarded none for the session's timeout.
+    Idle(Place, Counted),
+    /// There is no entry any more.
+    Removed(Place, Counted),
+}
+
+/// The ring to the manager has no room.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Full;
+
+/// From when on a session is worth its entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Threshold {
+    /// Never: the policy says so, or there is no target, or it has no room.
+    Never,
+    /// After so many packets of both directions; 0: at once when it may.
+    Packets(u32),
+    /// After so many bytes of both directions.
+    Bytes(u32),
+    /// Once it has had so many packets within a second.
+    PacketsPerSecond(u16),
+}
+
+/// The threshold in force: the manager sets it, workers read it with one relaxed load.
+#[derive(Debug)]
+pub struct Gate(AtomicU64);
+
+impl Gate {
+    /// A gate with this threshold.
+    pub fn new(threshold: Threshold) -> Self {
+        Gate(AtomicU64::new(pack(threshold)))
+    }
+
+    /// The threshold now.
+    #[inline(always)]
+    pub fn threshold(&self) -> Threshold {
+        let word = self.0.load(Ordering::Relaxed);
+        match word >> 32 {
+            1 => Threshold::Packets(word as u32),
+            2 => Threshold::Bytes(word as u32),
+            3 => Threshold::PacketsPerSecond(word as u16),
+            _ => Threshold::Never,
+        }
+    }
+
+    /// Changes the threshold.
+    pub fn set(&self, threshold: Threshold) {
+        self.0.store(pack(threshold), Ordering::Relaxed);
+    }
+}
+
+fn pack(threshold: Threshold) -> u64 {
+    match threshold {
+        Threshold::Never => 0,
+        Threshold::Packets(n) => 1 << 32 | u64::from(n),
+        Threshold::Bytes(n) => 2 << 32 | u64::from(n),
+        Threshold::PacketsPerSecond(n) => 3 << 32 | u64::from(n),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_gives_what_was_set() {
+        let gate = Gate::new(Threshold::Never);
+        for threshold in [
+            Threshold::Never,
+            Threshold::Packets(0),
+            Threshold::Packets(u32::MAX),
+            Threshold::Bytes(u32::MAX),
+            Threshold::PacketsPerSecond(u16::MAX),
+            Threshold::Never,
+        ] {
+            gate.set(threshold);
+            assert_eq!(gate.threshold(), threshold);
+        }
+    }
+}

@@ -20,6 +20,17 @@ pub struct Capture {
     reader: Option<JoinHandle<()>>,
 }
 
+/// Frames of which direction a capture keeps, as the interface's own host sees it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Way {
+    /// What the host receives.
+    In,
+    /// What the host sends.
+    Out,
+    /// All.
+    Both,
+}
+
 #[derive(Debug)]
 struct Shared {
     stop: AtomicBool,
@@ -27,8 +38,13 @@ struct Shared {
 }
 
 impl Capture {
-    /// Begins; nothing that passes after the return is missed.
+    /// Begins, with both directions; nothing that passes after the return is missed.
     pub fn start(ns: &Netns, interface: &str) -> Result<Self> {
+        Self::of(ns, interface, Way::Both)
+    }
+
+    /// Begins with one direction; nothing that passes after the return is missed.
+    pub fn of(ns: &Netns, interface: &str, way: Way) -> Result<Self> {
         let socket = RawSocket::open(ns, interface)?;
         let shared = Arc::new(Shared { stop: AtomicBool::new(false), records: Mutex::default() });
         let reader = thread::spawn({
@@ -36,7 +52,9 @@ impl Capture {
             move || {
                 let start = Instant::now();
                 while !shared.stop.load(Ordering::Relaxed) {
-                    if let Ok(Some((frame, _))) = socket.receive(Duration::from_millis(20)) {
+                    if let Ok(Some((frame, sent))) = socket.receive(Duration::from_millis(20))
+                        && (way == Way::Both || sent == (way == Way::Out))
+                    {
                         let record = Record { time: start.elapsed(), frame };
                         shared.records.lock().unwrap_or_else(|e| e.into_inner()).push(record);
                     }

@@ -3,7 +3,10 @@
 use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::topology::{Arms, BALANCER_BACK, BALANCER_FRONT, Dual, LIP_FIRST, LIP_LAST, ROUTER_BACK, SERVERS, Topology};
+use crate::switch::{ADDRESS, DEVICE_ID, SLOWPATH_DEVICE, SLOWPATH_PORT, port_of};
+use crate::topology::{
+    Arms, BALANCER_BACK, BALANCER_FRONT, BALANCER_MACS, Dual, LIP_FIRST, LIP_LAST, ROUTER_BACK, SERVERS, Topology,
+};
 
 /// A transport protocol of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -78,13 +81,48 @@ impl Service {
     }
 }
 
+/// What an interface of the balancer is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Attachment {
+    /// A DPDK device, in Carom's short form.
+    Device(String),
+    /// A port of the switch, and the MAC address to use there.
+    Port(u16, String),
+}
+
+/// The switch in front of the slow path, at the address all switches of the harness have.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SwitchConfig {
+    /// Which sessions are offloaded, as in the file: `"established"` with its quotes, or a table.
+    pub policy: String,
+    /// Pause before another attempt to install a session that was refused.
+    pub retry: String,
+    /// Time between comparisons of sessions and tables.
+    pub sweep: String,
+    /// Punts per second and service; none is no limit.
+    pub punt_rate: Option<u64>,
+}
+
+impl Default for SwitchConfig {
+    /// Policy `established`, or what the environment variable `CAROM_POLICY` names.
+    fn default() -> Self {
+        let policy = std::env::var("CAROM_POLICY").unwrap_or_else(|_| "established".to_owned());
+        SwitchConfig {
+            policy: format!("\"{policy}\""),
+            retry: "1s".to_owned(),
+            sweep: "5m".to_owned(),
+            punt_rate: None,
+        }
+    }
+}
+
 /// A network interface of the balancer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Interface {
     /// Its name in the config.
     pub name: String,
-    /// DPDK device in Carom's short form.
-    pub device: String,
+    /// What it is.
+    pub at: Attachment,
     /// Its addresses.
     pub addr: Dual,
     /// Its default gateways, if any.
@@ -98,6 +136,8 @@ pub struct Interface {
 pub struct Config {
     /// Worker threads.
     pub workers: u16,
+    /// The switch; none: the slow path has the interfaces itself.
+    pub switch: Option<SwitchConfig>,
     /// Network interfaces.
     pub interfaces: Vec<Interface>,
     /// Services.
@@ -118,21 +158,22 @@ impl Config {
     /// The configuration for a balancer in this topology, with one worker and without services.
     pub fn new(topology: &Topology) -> Self {
         let names = topology.balancer_interfaces();
-        let interface = |name: &str, addr, gateway| Interface {
-            name: name.to_owned(),
-            device: format!("af_packet:{name}"),
+        let interface = |i: usize, addr, gateway| Interface {
+            name: names[i].to_owned(),
+            at: match topology.switch {
+                None => Attachment::Device(format!("af_packet:{}", names[i])),
+                Some(_) => Attachment::Port(port_of(i), BALANCER_MACS[i].to_owned()),
+            },
             addr,
             gateway,
             neighbors: Vec::new(),
         };
         Config {
             workers: 1,
+            switch: topology.switch.is_some().then(SwitchConfig::default),
             interfaces: match topology.arms {
-                Arms::One => vec![interface(names[0], BALANCER_BACK, Some(ROUTER_BACK))],
-                Arms::Two => vec![
-                    interface(names[0], BALANCER_FRONT, None),
-                    interface(names[1], BALANCER_BACK, Some(ROUTER_BACK)),
-                ],
+                Arms::One => vec![interface(0, BALANCER_BACK, Some(ROUTER_BACK))],
+                Arms::Two => vec![interface(0, BALANCER_FRONT, None), interface(1, BALANCER_BACK, Some(ROUTER_BACK))],
             },
             services: Vec::new(),
             socket: topology.dir().join("admin.sock").display().to_string(),
@@ -172,6 +213,9 @@ impl fmt::Display for Config {
         if let Some(seed) = self.seed {
             writeln!(f, "[debug]\nseed = {seed}\n")?;
         }
+        if let Some(switch) = &self.switch {
+            writeln!(f, "{switch}")?;
+        }
         self.interfaces.iter().try_for_each(|interface| writeln!(f, "{interface}"))?;
         let (first, last) = (LIP_FIRST, LIP_LAST);
         writeln!(f, "[[pool]]\nname = \"lips\"")?;
@@ -184,9 +228,22 @@ impl fmt::Display for Config {
     }
 }
 
+impl fmt::Display for SwitchConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "[target]\nkind = \"bmv2\"\naddress = \"{ADDRESS}\"\ndevice_id = {DEVICE_ID}")?;
+        writeln!(f, "link = {{ device = \"af_packet:{SLOWPATH_DEVICE}\", port = {SLOWPATH_PORT} }}")?;
+        writeln!(f, "policy = {}\nretry = \"{}\"\nsweep = \"{}\"", self.policy, self.retry, self.sweep)?;
+        self.punt_rate.map_or(Ok(()), |rate| writeln!(f, "punt_rate = {rate}"))
+    }
+}
+
 impl fmt::Display for Interface {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "[[interface]]\nname = \"{}\"\ndevice = \"{}\"", self.name, self.device)?;
+        writeln!(f, "[[interface]]\nname = \"{}\"", self.name)?;
+        match &self.at {
+            Attachment::Device(device) => writeln!(f, "device = \"{device}\"")?,
+            Attachment::Port(port, mac) => writeln!(f, "port = {port}\nmac = \"{mac}\"")?,
+        }
         writeln!(f, "addresses = [\"{}/24\", \"{}/64\"]", self.addr.v4, self.addr.v6)?;
         if let Some(gateway) = self.gateway {
             writeln!(f, "gateway = [\"{}\", \"{}\"]", gateway.v4, gateway.v6)?;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use crate::balancer::Balancer;
 use crate::config::{Config, Protocol, Service};
 use crate::http::HttpServer;
+use crate::switch::Switch;
 use crate::target::Target;
 use crate::topology::{Arms, CLIENT, Dual, Load, Topology};
 use crate::udp::UdpEcho;
@@ -32,10 +33,18 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Starts everything; `configure` completes the config for the topology's VIPs.
+    /// Starts everything for the target of the environment; `configure` completes the config for the topology's VIPs.
     pub fn start(arms: Arms, load: Load, configure: impl FnOnce(Config, Dual) -> Config) -> Result<Self> {
-        let Target::None = Target::from_env()?;
-        let topology = Topology::with_load(arms, load)?;
+        Self::with(Topology::with_load(arms, load)?, configure)
+    }
+
+    /// Starts everything for this target.
+    pub fn on(target: Target, load: Load, configure: impl FnOnce(Config, Dual) -> Config) -> Result<Self> {
+        Self::with(Topology::with_target(Arms::Two, load, target)?, configure)
+    }
+
+    /// Starts everything in a network that is there.
+    pub fn with(topology: Topology, configure: impl FnOnce(Config, Dual) -> Config) -> Result<Self> {
         let [rs1, rs2] = &topology.servers;
         let http = [HttpServer::start(rs1, "rs1", HTTP)?, HttpServer::start(rs2, "rs2", HTTP)?];
         let echo = [UdpEcho::start(rs1, "rs1", ECHO)?, UdpEcho::start(rs2, "rs2", ECHO)?];
@@ -62,6 +71,11 @@ impl Lab {
     /// Runs `work` on the client.
     pub fn on_client<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.topology.client.run(work)
+    }
+
+    /// The switch. Panics without one: the test is for targets that have it.
+    pub fn switch(&self) -> &Switch {
+        self.topology.switch.as_ref().expect("a target with a switch")
     }
 
     /// Puts [`Lab::config`], as it is now, in force.

@@ -6,12 +6,13 @@
 //! ([`Netns::run`](netns::Netns::run)): ordinary sockets, no helper processes to lose.
 //!
 //! The data plane under test is chosen by the environment variable `CAROM_TARGET` and nothing else; see
-//! [`target`].
+//! [`target`]. With a [`Switch`](switch::Switch) it is in the balancer's namespace too, between the slow path and the cables.
 
 pub mod balancer;
 pub mod blob;
 pub mod capture;
 pub mod config;
+pub mod control;
 pub mod exec;
 pub mod http;
 pub mod icmp;
@@ -20,6 +21,7 @@ pub mod netns;
 pub mod packet;
 pub mod pcap;
 pub mod raw;
+pub mod switch;
 pub mod target;
 pub mod topology;
 pub mod udp;

@@ -1,22 +1,43 @@
-//! Which data plane the suite runs against.
+//! Which data plane the suite runs against, and what a test may ask of it.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-/// A data plane under test, from the environment variable `CAROM_TARGET`.
+/// A data plane under test.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Target {
     /// The slow path alone (the default).
     None,
+    /// The P4 program on BMv2, `simple_switch_grpc`, in front of the slow path.
+    Bmv2,
 }
 
 impl Target {
-    /// The target the environment asks for.
+    /// The target that the environment variable `CAROM_TARGET` asks for.
     pub fn from_env() -> Result<Self> {
         match std::env::var("CAROM_TARGET").as_deref() {
             Err(_) | Ok("" | "none") => Ok(Target::None),
-            Ok(other) => bail!("CAROM_TARGET={other}: no such target; known: none"),
+            Ok("bmv2") => Ok(Target::Bmv2),
+            Ok(other) => bail!("CAROM_TARGET={other}: no such target; known: none, bmv2"),
+        }
+    }
+
+    /// Why this machine cannot run it, or `None` when it can.
+    pub fn unavailable(self) -> Option<&'static str> {
+        match self {
+            Target::Bmv2 if simple_switch().is_none() => Some("no simple_switch_grpc in CAROM_BMV2 or PATH"),
+            Target::None | Target::Bmv2 => None,
+        }
+    }
+
+    /// How much of a load to put on it: `full` for the slow path; a part of it for BMv2, which forwards some ten thousand
+    /// packets a second.
+    pub fn share_of(self, full: u64) -> u64 {
+        match self {
+            Target::None => full,
+            Target::Bmv2 => full / 4,
         }
     }
 }
@@ -25,6 +46,16 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Target::None => "none",
+            Target::Bmv2 => "bmv2",
         })
     }
+}
+
+/// `simple_switch_grpc`: what `CAROM_BMV2` names, else the first one in `PATH`.
+pub fn simple_switch() -> Option<PathBuf> {
+    if let Some(named) = std::env::var_os("CAROM_BMV2") {
+        return Some(named.into());
+    }
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|dir| dir.join("simple_switch_grpc")).find(|file| file.is_file())
 }

@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::netns::{self, Netns};
+use crate::switch::Switch;
+use crate::target::Target;
 
 /// How the balancer is attached.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -88,6 +90,8 @@ struct Cable<'a> {
 pub struct Topology {
     /// How the balancer is attached.
     pub arms: Arms,
+    /// The switch between the balancer's cables and its slow path, if the target has one.
+    pub switch: Option<Switch>,
     /// The host that clients run on; it owns [`CLIENT`] and seven more addresses after it.
     pub client: Netns,
     /// The balancer's namespace: interfaces without any kernel address.
@@ -122,16 +126,22 @@ impl Topology {
         Self::with_load(arms, Load::Light)
     }
 
-    /// Builds the network. Waits while another test process needs the machine for itself, or, with [`Load::Alone`],
-    /// until no other topology exists.
+    /// Builds the network for the target of the environment. Waits while another test process needs the machine for itself,
+    /// or, with [`Load::Alone`], until no other topology exists.
     pub fn with_load(arms: Arms, load: Load) -> Result<Self> {
+        Self::with_target(arms, load, Target::from_env()?)
+    }
+
+    /// [`Topology::with_load`] for this target.
+    pub fn with_target(arms: Arms, load: Load, target: Target) -> Result<Self> {
         let machine = machine_lock(load)?;
         let prefix = netns::unique_prefix();
         let dir = netns::work_dir(&prefix);
         std::fs::create_dir_all(&dir).with_context(|| format!("cannot create {}", dir.display()))?;
         let host = |role: &str| Netns::create(&format!("{prefix}-{role}"));
-        let topology = Topology {
+        let mut topology = Topology {
             arms,
+            switch: None,
             client: host("client")?,
             balancer: host("balancer")?,
             router: host("router")?,
@@ -143,6 +153,10 @@ impl Topology {
         topology.configure_hosts()?;
         topology.connect()?;
         topology.address()?;
+        if target == Target::Bmv2 {
+            let switch = Switch::start(&topology.balancer, topology.balancer_interfaces(), topology.dir.clone());
+            topology.switch = Some(switch?);
+        }
         Ok(topology)
     }
 

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use bmv2_tests::balancer::{self, Balancer, wait};
-use bmv2_tests::config::{Config, Interface, Protocol, Service};
+use bmv2_tests::config::{Attachment, Config, Interface, Protocol, Service};
 use bmv2_tests::netns;
 use bmv2_tests::packet::{Ends, Packet, flag, proto, toa_option};
 use bmv2_tests::pcap::{self, Record};
@@ -40,9 +40,10 @@ fn config(dir: &Path) -> Config {
     let one_server = |name: &str, protocol, vip: IpAddr, port| Service::new(name, protocol, vip, port).weights(&[1]);
     Config {
         workers: 1,
+        switch: None,
         interfaces: vec![Interface {
             name: "files".to_owned(),
-            device: format!("pcap:{},{}", file("in.pcap"), file("out.pcap")),
+            at: Attachment::Device(format!("pcap:{},{}", file("in.pcap"), file("out.pcap"))),
             addr: BALANCER_BACK,
             gateway: Some(ROUTER_BACK),
             neighbors,

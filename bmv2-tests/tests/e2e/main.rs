@@ -17,10 +17,12 @@ mod udp;
 use std::io::Write;
 
 use bmv2_tests::netns;
+use bmv2_tests::target::Target;
 
 /// True, after one visible line, when this machine cannot run the suite.
 fn skipped() -> bool {
-    netns::unavailable().inspect(|reason| skip(reason)).is_some()
+    let target = Target::from_env().expect("a target of the suite in CAROM_TARGET");
+    netns::unavailable().or_else(|| target.unavailable()).inspect(|reason| skip(reason)).is_some()
 }
 
 /// Says that the running test is skipped.

@@ -8,11 +8,17 @@ use bmv2_tests::http::{self, HttpServer};
 use bmv2_tests::netns::Netns;
 use bmv2_tests::packet::flag;
 use bmv2_tests::raw::RawHost;
+use bmv2_tests::target::Target;
 use bmv2_tests::topology::{
-    Arms, BALANCER_BACK, BALANCER_FRONT, CLIENT, Dual, ROUTER_BACK, SERVERS, Topology, add_address,
+    Arms, BALANCER_BACK, BALANCER_FRONT, CLIENT, Dual, Load, ROUTER_BACK, SERVERS, Topology, add_address,
 };
 use bmv2_tests::udp::{self, UdpEcho};
 use bmv2_tests::{blob, icmp};
+
+/// Whatever the target: there is no balancer here.
+fn plain_topology() -> Topology {
+    Topology::with_target(Arms::Two, Load::Light, Target::None).unwrap()
+}
 
 /// The kernel of the balancer's namespace as a plain router.
 fn route_plainly(topology: &Topology) {
@@ -43,7 +49,7 @@ fn carries_traffic_by_itself() {
     if crate::skipped() {
         return;
     }
-    let topology = Topology::new(Arms::Two).unwrap();
+    let topology = plain_topology();
     route_plainly(&topology);
     let [rs1, rs2] = &topology.servers;
     let servers = [HttpServer::start(rs1, "rs1", 80).unwrap(), HttpServer::start(rs2, "rs2", 80).unwrap()];
@@ -86,7 +92,7 @@ fn raw_host_speaks_tcp() {
     if crate::skipped() {
         return;
     }
-    let topology = Topology::new(Arms::Two).unwrap();
+    let topology = plain_topology();
     route_plainly(&topology);
     let _server = HttpServer::start(&topology.servers[0], "rs1", 80).unwrap();
     let host = RawHost::start(&topology.client).unwrap();
@@ -107,7 +113,7 @@ fn narrow_routes_are_narrow() {
     if crate::skipped() {
         return;
     }
-    let topology = Topology::new(Arms::Two).unwrap();
+    let topology = plain_topology();
     route_plainly(&topology);
     topology.narrow_route("10.20.1.0/24", "rs1", 1400).unwrap();
     topology.narrow_route("fd20:1::/64", "rs1", 1400).unwrap();

@@ -1,0 +1,189 @@
+//! A second controller beside Carom's: reads what is in the switch's tables and counters, and writes where there is no Carom.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use carom_p4::artifacts::BMV2_P4INFO;
+use carom_p4::{Action as _, FlowV4Key, FlowV6Key, Key};
+use prost::Message;
+use runtime_client::pipeline::{Bmv2Json, Entries, Pipeline};
+use runtime_client::proto::p4::config::v1::P4Info;
+use runtime_client::proto::p4::v1::action::Param as WireParam;
+use runtime_client::proto::p4::v1::entity::Entity as Kind;
+use runtime_client::proto::p4::v1::field_match::FieldMatchType;
+use runtime_client::proto::p4::v1::table_action::Type as ActionType;
+use runtime_client::proto::p4::v1::{CounterEntry, Entity, TableEntry};
+use runtime_client::write::{Action, Entry, Match, MatchValue, Outcome, Param, Update, WriteConfig};
+use runtime_client::{Address, Client, Config, ElectionId, Query, Standing};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::netns::Netns;
+
+/// How long the switch may take for one request.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A connection to a switch's P4Runtime server, for plain code. All its sockets are in the switch's namespace.
+pub struct Control<'a> {
+    netns: &'a Netns,
+    runtime: Runtime,
+    client: Client,
+}
+
+/// An entry of a table with what its direct counter counted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Row<K: Key> {
+    /// The key.
+    pub key: K,
+    /// What it does.
+    pub action: K::Action,
+    /// Packets that hit it.
+    pub packets: u64,
+    /// Bytes of their frames as they arrived, without FCS.
+    pub bytes: u64,
+}
+
+/// A flow entry of either family.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Flow {
+    /// Source and destination of the packets it rewrites, as they arrive.
+    pub ends: [(IpAddr, u16); 2],
+    /// Packets it rewrote.
+    pub packets: u64,
+    /// Bytes of their frames as they arrived, without FCS.
+    pub bytes: u64,
+}
+
+impl<'a> Control<'a> {
+    /// A reader: never primary, so that it is in nobody's way.
+    pub fn reader(netns: &'a Netns, address: &str) -> Result<Self> {
+        Self::connect(netns, address, None)
+    }
+
+    /// The primary controller, for tests without Carom.
+    pub fn primary(netns: &'a Netns, address: &str) -> Result<Self> {
+        Self::connect(netns, address, Some(ElectionId(1)))
+    }
+
+    fn connect(netns: &'a Netns, address: &str, election_id: Option<ElectionId>) -> Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let config = Config { election_id, ..Config::new(Address::tcp(address), crate::switch::DEVICE_ID) };
+        let client = netns.run(|| {
+            let _inside = runtime.enter();
+            Client::start(config)
+        });
+        let control = Control { netns, runtime, client: client.context("a bad address")?.0 };
+        let stands = move |standing: Standing| {
+            if election_id.is_some() { standing.is_primary() } else { standing.is_connected() }
+        };
+        control.ask(async |client| Ok(client.wait_for(stands).await)).context("cannot reach the switch's control")?;
+        Ok(control)
+    }
+
+    /// Runs a question to its end. The runtime's tasks, and so its sockets, run on the thread that is in the namespace.
+    fn ask<T: Send>(&self, question: impl AsyncFnOnce(&Client) -> Result<T> + Send) -> Result<T> {
+        self.netns.run(|| {
+            self.runtime.block_on(async {
+                let answer = tokio::time::timeout(PATIENCE, question(&self.client));
+                answer.await.unwrap_or_else(|_| Err(anyhow!("no answer within {PATIENCE:?}")))
+            })
+        })
+    }
+
+    /// Has the switch run a program, with empty tables unless it shows this cookie already.
+    pub fn bring_up(&self, program: &str, cookie: u64) -> Result<()> {
+        let p4info = P4Info::decode(BMV2_P4INFO)?;
+        let pipeline = Pipeline { p4info, device_config: Bmv2Json(program.to_owned().into()), cookie };
+        self.ask(async |client| Ok(client.bring_up(&pipeline, Entries::Clear).await?))?;
+        Ok(())
+    }
+
+    /// Inserts one entry.
+    pub fn insert<K: Key + Sync>(&self, key: K, action: K::Action) -> Result<()>
+    where
+        K::Action: Sync,
+    {
+        self.ask(async |client| {
+            let (fields, params) = (key.fields(), action.params());
+            let exact = |(id, value): &(u32, carom_p4::Bytes)| (*id, value.as_ref().to_vec());
+            let (fields, params): (Vec<_>, Vec<_>) =
+                (fields.iter().map(exact).collect(), params.iter().map(exact).collect());
+            let matches: Vec<_> =
+                fields.iter().map(|(id, value)| Match { field_id: *id, value: MatchValue::Exact(value) }).collect();
+            let params: Vec<_> = params.iter().map(|(id, value)| Param { id: *id, value }).collect();
+            let action = Some(Action { id: action.id(), params: &params });
+            let entry = Entry { table_id: K::TABLE.id, matches: &matches, action, ..Entry::default() };
+            let mut writer = client.writer(WriteConfig::default());
+            writer.submit(0, &[Update::insert(entry)])?;
+            let mut settled = Vec::new();
+            writer.settle(&mut settled).await;
+            ensure!(settled.iter().all(|end| end.outcome == Outcome::Applied), "{key:?}: {settled:?}");
+            Ok(())
+        })
+    }
+
+    /// All entries of a table, with counters where it has them.
+    pub fn rows<K: Key + Send>(&self) -> Result<Vec<Row<K>>>
+    where
+        K::Action: Send,
+    {
+        let counted = [FlowV4Key::TABLE.id, FlowV6Key::TABLE.id].contains(&K::TABLE.id);
+        let query = Query::table(K::TABLE.id);
+        let query = if counted { query.with_counters() } else { query };
+        self.ask(async |client| client.read(query).await?.all().await?.iter().map(row).collect())
+    }
+
+    /// All flow entries of both families.
+    pub fn flows(&self) -> Result<Vec<Flow>> {
+        let ends = |src: IpAddr, sport, dst: IpAddr, dport| [(src, sport), (dst, dport)];
+        let v4 = self.rows::<FlowV4Key>()?.into_iter().map(|Row { key: k, packets, bytes, .. }| Flow {
+            ends: ends(IpAddr::V4(k.src.into()), k.sport, IpAddr::V4(k.dst.into()), k.dport),
+            packets,
+            bytes,
+        });
+        let v6 = self.rows::<FlowV6Key>()?.into_iter().map(|Row { key: k, packets, bytes, .. }| Flow {
+            ends: ends(IpAddr::V6(k.src.into()), k.sport, IpAddr::V6(k.dst.into()), k.dport),
+            packets,
+            bytes,
+        });
+        Ok(v4.chain(v6).collect())
+    }
+
+    /// The packets of a counter by index; those that are zero are left out.
+    pub fn counter(&self, counter_id: u32) -> Result<BTreeMap<u64, u64>> {
+        let wanted =
+            Entity { entity: Some(Kind::CounterEntry(CounterEntry { counter_id, ..CounterEntry::default() })) };
+        let cells = self.ask(async |client| {
+            let reading = client.read_entities::<Entity>(vec![wanted]).await?;
+            Ok(reading.all().await?)
+        })?;
+        let mut counts = BTreeMap::new();
+        for cell in cells {
+            let Some(Kind::CounterEntry(cell)) = cell.entity else { continue };
+            let packets = cell.data.context("a counter without data")?.packet_count.cast_unsigned();
+            if packets != 0 {
+                counts.insert(cell.index.map_or(0, |index| index.index.cast_unsigned()), packets);
+            }
+        }
+        Ok(counts)
+    }
+}
+
+fn row<K: Key>(entry: &TableEntry) -> Result<Row<K>> {
+    let fields = entry.r#match.iter().filter_map(|field| match &field.field_match_type {
+        Some(FieldMatchType::Exact(exact)) => Some((field.field_id, &exact.value[..])),
+        _ => None,
+    });
+    let key = K::from_fields(fields).with_context(|| format!("a key of {}: {entry:?}", K::TABLE.name))?;
+    let action = entry.action.as_ref().and_then(|action| action.r#type.as_ref());
+    let Some(ActionType::Action(action)) = action else { return Err(anyhow!("no action in {entry:?}")) };
+    let params = action.params.iter().map(|WireParam { param_id, value }| (*param_id, &value[..]));
+    let counted = entry.counter_data.unwrap_or_default();
+    Ok(Row {
+        key,
+        action: K::Action::from_params(action.action_id, params).with_context(|| format!("an action: {entry:?}"))?,
+        packets: counted.packet_count.cast_unsigned(),
+        bytes: counted.byte_count.cast_unsigned(),
+    })
+}

@@ -1,0 +1,174 @@
+//! BMv2 in front of the slow path: `simple_switch_grpc` in the balancer's namespace, with the cables that the slow path alone
+//! would have, and one more between the two.
+//!
+//! ```text
+//!            ┌───────────── balancer's namespace ─────────────┐
+//!  client ── p0 (1) switch (2) p1 ── router                   │
+//!            │        (64) cpu0 ── cpu1 carom                 │
+//!            └────────────────────────────────────────────────┘
+//! ```
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::balancer::wait;
+use crate::capture::{Capture, Way};
+use crate::control::Control;
+use crate::netns::Netns;
+use crate::target::simple_switch;
+
+/// The device's id in P4Runtime.
+pub const DEVICE_ID: u64 = 1;
+/// Where its P4Runtime server listens. Each switch has a namespace, and a loopback, of its own.
+pub const ADDRESS: &str = "127.0.0.1:9559";
+/// The switch's port on the cable to the slow path.
+pub const SLOWPATH_PORT: u16 = 64;
+/// The slow path's end of that cable.
+pub const SLOWPATH_DEVICE: &str = "cpu1";
+/// The switch's end of it.
+const LINK: &str = "cpu0";
+/// A full frame with the tag of punt or inject, and a VLAN tag of the network's own behind it.
+const LINK_MTU: u16 = 1508;
+/// How long the switch may take to come up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running switch. Dropping it kills the process; when a test fails it first prints the end of its output.
+#[derive(Debug)]
+pub struct Switch {
+    /// The namespace it is in, which belongs to the topology.
+    netns: String,
+    /// What it calls its cables to the network, in the order of their ports from 1.
+    cables: Vec<String>,
+    dir: PathBuf,
+    child: Mutex<Option<Child>>,
+}
+
+/// The switch's number for the balancer's interface at this place.
+pub fn port_of(interface: usize) -> u16 {
+    1 + u16::try_from(interface).expect("a handful of interfaces")
+}
+
+impl Switch {
+    /// Makes the cable to the slow path and starts the switch, with no program, on these cables.
+    pub fn start(netns: &Netns, cables: &[&str], dir: PathBuf) -> Result<Self> {
+        netns.ip(&format!("link add {LINK} mtu {LINK_MTU} type veth peer name {SLOWPATH_DEVICE} mtu {LINK_MTU}"))?;
+        for end in [LINK, SLOWPATH_DEVICE] {
+            netns.exec(&["ethtool", "-K", end, "tx", "off", "tso", "off", "gso", "off", "gro", "off"])?;
+            netns.ip(&format!("link set {end} up"))?;
+        }
+        let cables = cables.iter().map(|&name| name.to_owned()).collect();
+        let switch = Switch { netns: netns.name().to_owned(), cables, dir, child: Mutex::new(None) };
+        switch.power_on(netns)?;
+        Ok(switch)
+    }
+
+    /// Starts the process, whose tables are then empty. It ends with the calling thread at the latest.
+    pub fn power_on(&self, netns: &Netns) -> Result<()> {
+        ensure!(netns.name() == self.netns, "the switch belongs into {}", self.netns);
+        let binary = simple_switch().context("no simple_switch_grpc in CAROM_BMV2 or PATH")?;
+        let mut command = netns.command(&binary);
+        command.args(["--no-p4", "--device-id", &DEVICE_ID.to_string(), "--thrift-port", "9090"]);
+        // The default is a file that all switches of a machine share.
+        command.args(["--notifications-addr", &format!("ipc://{}", self.dir.join("switch.ipc").display())]);
+        for (i, cable) in self.cables.iter().enumerate() {
+            command.args(["-i", &format!("{}@{cable}", port_of(i))]);
+        }
+        command.args(["-i", &format!("{SLOWPATH_PORT}@{LINK}"), "--", "--grpc-server-addr", ADDRESS]);
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
+        *self.child() = Some(child);
+        let listening = || netns.run(|| std::net::TcpStream::connect(ADDRESS)).is_ok() || !self.is_running();
+        let up = wait(PATIENCE, listening);
+        ensure!(up && self.is_running(), "the switch does not come up; its output:\n{}", self.log_tail());
+        Ok(())
+    }
+
+    /// Kills the process: tables are lost, cables go dead.
+    pub fn power_off(&self) {
+        if let Some(mut child) = self.child().take() {
+            // It may have ended by itself.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Whether the process is there.
+    pub fn is_running(&self) -> bool {
+        self.child().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
+        self.child.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.join("switch.log")
+    }
+
+    fn log_tail(&self) -> String {
+        let log = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let state = if self.is_running() { "runs" } else { "has ended" };
+            eprintln!("--- the switch {state}; its output:\n{}", self.log_tail());
+        }
+        self.power_off();
+    }
+}
+
+/// Reads the switch's tables and counters.
+pub fn reader(netns: &Netns) -> Result<Control<'_>> {
+    Control::reader(netns, ADDRESS)
+}
+
+/// Programs the switch, where there is no Carom that does.
+pub fn primary(netns: &Netns) -> Result<Control<'_>> {
+    Control::primary(netns, ADDRESS)
+}
+
+/// A frame as the switch punted it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Punted {
+    /// The tag's PCP: why.
+    pub why: u8,
+    /// The tag's VID: by which port it came.
+    pub port: u16,
+    /// The frame without the tag.
+    pub frame: Vec<u8>,
+}
+
+impl Punted {
+    /// Reads a frame of the cable between switch and slow path.
+    pub fn parse(frame: &[u8]) -> Option<Self> {
+        let tci = match frame.get(12..16)? {
+            [0x81, 0x00, high, low] => u16::from_be_bytes([*high, *low]),
+            _ => return None,
+        };
+        let frame = [&frame[..12], &frame[16..]].concat();
+        Some(Punted { why: (tci >> 13) as u8, port: tci & 0xfff, frame })
+    }
+}
+
+/// Captures what the switch punts: frames as they leave it, with their tags.
+pub fn capture_punts(netns: &Netns) -> Result<Capture> {
+    Capture::of(netns, LINK, Way::Out)
+}
+
+/// Captures what the slow path sends: frames as they reach the switch, without their tags, which the kernel keeps apart from a
+/// frame that it receives.
+pub fn capture_injects(netns: &Netns) -> Result<Capture> {
+    Capture::of(netns, LINK, Way::In)
+}

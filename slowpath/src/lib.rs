@@ -8,5 +8,6 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod logging;
+pub mod offload;
 pub mod run;
 pub mod worker;

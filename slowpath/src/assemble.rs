@@ -18,10 +18,11 @@ use fullnat::spread::Spread;
 use fullnat::time::Time;
 use fullnat::wire::Mac;
 
-use crate::config::{self, CompileError, Compiler, Config, EalDevice};
+use crate::config::{self, CompileError, Compiler, Config, EalDevice, NamedDevice};
 use crate::control::{self, Link, WorkerEnds};
 use crate::daemon::needed;
-use crate::worker::{Outbox, Query, Worker};
+use crate::worker::switch::PortsError;
+use crate::worker::{Outbox, Ports, Query, Worker};
 
 /// Descriptors of each queue.
 const DESCRIPTORS: u16 = 1024;
@@ -49,6 +50,9 @@ pub enum AssembleError {
         /// What is wrong.
         source: dpdk::PortError,
     },
+    /// The switch's ports.
+    #[error("target: {0}")]
+    Switch(#[from] PortsError),
     /// A ring between workers.
     #[error("cannot make a ring between workers: {0}")]
     Ring(#[from] dpdk::RingError),
@@ -104,18 +108,26 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     let secrets = Secrets::new(config.debug.seed)?;
     let eal = Eal::init(eal_config(config))?;
     let mempool = Mempool::new(&eal, "carom", mempool_config(config, workers))?;
-    let mut ports = open_ports(config, eal, &mempool, workers)?;
-    let macs: Vec<Mac> = ports.iter().map(|port| Mac(port.info().mac)).collect();
+    let devices = config.devices();
+    let mut ports = open_ports(&devices, eal, &mempool, workers)?;
+    let switch = config.switch().map(|switch| Ports::new(switch.ports.iter().map(|p| p.port))).transpose()?;
+    let macs: Vec<Mac> = match config.switch() {
+        Some(switch) => switch.ports.iter().map(|port| port.mac).collect(),
+        None => ports.iter().map(|port| Mac(port.info().mac)).collect(),
+    };
     let mut compiler = Compiler::new();
     let plan = Arc::new(compiler.compile(config, &macs)?);
     let next_hops = Arc::new(Neighbors::new(config.limits.nexthops, secrets.nexthops));
     let mut pins = Pins::default();
     pins.update(&next_hops, needed(config, &plan)).map_err(|_| AssembleError::Nexthops(next_hops.capacity()))?;
     let persistence = Arc::new(Persistence::new(config.limits.persistence as usize, secrets.persistence));
-    let mut queues = start_ports(config, &mut ports)?;
-    let spread = spread(&ports, workers);
+    let mut queues = start_ports(&devices, &mut ports, workers)?;
+    let spread = spread(&ports, macs.len(), workers);
     let (mut producers, mut consumers) = rings(eal, workers)?;
-    let iface_of_port = iface_of_port(&ports);
+    let iface_of_port = match &switch {
+        Some(_) => (0..macs.len()).map(|i| IfaceId(i as u8)).collect(),
+        None => iface_of_port(&ports),
+    };
     let origin = Instant::now();
     let share = |total: u32| (total as usize).div_ceil(workers);
     let (mut parts, mut links) = (Vec::new(), Vec::new());
@@ -142,7 +154,8 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
                 now: Time(0),
             }),
             receive,
-            outbox: Outbox::new(transmit, producers.remove(0), mempool, Arc::clone(&counters)),
+            switch: switch.clone(),
+            outbox: Outbox::new(transmit, producers.remove(0), mempool, Arc::clone(&counters)).behind(switch.clone()),
             handed: consumers.remove(0),
             iface_of_port: iface_of_port.clone(),
             control: Some(ends),
@@ -167,9 +180,9 @@ fn eal_config(config: &Config) -> EalConfig {
         // Virtual devices are made one by one when their ports are opened, so that each error is seen by itself.
         vdevs: Vec::new(),
         pci: config
-            .eal_devices()
+            .devices()
             .into_iter()
-            .filter_map(|device| match device {
+            .filter_map(|device| match device.eal {
                 EalDevice::Allow(pci) => Some(pci),
                 EalDevice::Vdev(_) => None,
             })
@@ -190,12 +203,13 @@ fn log_dpdk(level: LogLevel, line: &str) {
 
 /// As many buffers as all queues and rings may hold at once, and what is on its way in the workers.
 fn mempool_config(config: &Config, workers: usize) -> MempoolConfig {
-    let queues = config.interface.len() * workers;
+    let devices = config.devices();
+    let queues = devices.len() * workers;
     let rings = workers * workers.saturating_sub(1);
     let needed = queues * 2 * usize::from(DESCRIPTORS)
         + rings * HANDOVER_RING as usize
         + workers * (2 * MEMPOOL_CACHE as usize + 1024);
-    let mtu = config.interface.iter().map(|interface| interface.mtu).max().unwrap_or(1500);
+    let mtu = devices.iter().map(|device| device.mtu).max().unwrap_or(1500);
     MempoolConfig {
         mbufs: config.dpdk.mbufs.unwrap_or(needed.max(8192) as u32 - 1),
         cache: MEMPOOL_CACHE,
@@ -205,33 +219,38 @@ fn mempool_config(config: &Config, workers: usize) -> MempoolConfig {
     }
 }
 
-fn open_ports(config: &Config, eal: Eal, mempool: &Mempool, workers: usize) -> Result<Vec<Port>, AssembleError> {
-    let open = |(interface, device): (&config::types::Interface, EalDevice)| {
-        let (EalDevice::Allow(text) | EalDevice::Vdev(text)) = device;
+fn open_ports(
+    devices: &[NamedDevice],
+    eal: Eal,
+    mempool: &Mempool,
+    workers: usize,
+) -> Result<Vec<Port>, AssembleError> {
+    let open = |device: &NamedDevice| {
+        let (EalDevice::Allow(text) | EalDevice::Vdev(text)) = &device.eal;
         let port_config = PortConfig {
             rx_queues: workers as u16,
             tx_queues: workers as u16,
             rx_descriptors: DESCRIPTORS,
             tx_descriptors: DESCRIPTORS,
-            mtu: Some(interface.mtu),
+            mtu: Some(device.mtu),
             // Frames for VIPs carry the interface's own MAC address; neighbour discovery needs its groups.
             promiscuous: true,
             mempools: vec![*mempool],
         };
-        let name = interface.name.clone();
-        Port::open(&eal, &text, port_config).map_err(|source| AssembleError::Port { name, source })
+        let failed = |source| AssembleError::Port { name: device.name.clone(), source };
+        Port::open(&eal, text, port_config).map_err(failed)
     };
-    config.interface.iter().zip(config.eal_devices()).map(open).collect()
+    devices.iter().map(open).collect()
 }
 
 /// Each worker's queues, by interface.
 type Queues = (Vec<dpdk::RxQueue>, Vec<dpdk::TxQueue>);
 
-fn start_ports(config: &Config, ports: &mut [Port]) -> Result<Vec<Queues>, AssembleError> {
-    let mut queues: Vec<Queues> = (0..config.workers()).map(|_| (Vec::new(), Vec::new())).collect();
-    for (port, interface) in ports.iter_mut().zip(&config.interface) {
-        let name = || interface.name.clone();
-        let (receive, transmit) = port.start().map_err(|source| AssembleError::Port { name: name(), source })?;
+fn start_ports(devices: &[NamedDevice], ports: &mut [Port], workers: usize) -> Result<Vec<Queues>, AssembleError> {
+    let mut queues: Vec<Queues> = (0..workers).map(|_| (Vec::new(), Vec::new())).collect();
+    for (port, device) in ports.iter_mut().zip(devices) {
+        let failed = |source| AssembleError::Port { name: device.name.clone(), source };
+        let (receive, transmit) = port.start().map_err(failed)?;
         for (worker, (receive, transmit)) in queues.iter_mut().zip(receive.into_iter().zip(transmit)) {
             worker.0.push(receive);
             worker.1.push(transmit);
@@ -240,15 +259,16 @@ fn start_ports(config: &Config, ports: &mut [Port]) -> Result<Vec<Queues>, Assem
     Ok(queues)
 }
 
-/// By RSS when every interface reports its key and table, by software otherwise.
-fn spread(ports: &[Port], workers: usize) -> Spread {
+/// By RSS when every interface reports its key and table, by software otherwise. Behind a switch the link's counts for all
+/// `interfaces`.
+fn spread(ports: &[Port], interfaces: usize, workers: usize) -> Spread {
     let owners = LportOwners::new(workers as u8);
     if workers == 1 {
         return Spread::Sticky(owners);
     }
     let by_rss = |port: &Port| port.rss().and_then(|rss| RssSpread::new(&rss.key, &rss.reta).ok());
-    match ports.iter().map(by_rss).collect() {
-        Some(ifaces) => Spread::Rss(ifaces),
+    match ports.iter().map(by_rss).collect::<Option<Vec<_>>>() {
+        Some(ifaces) => Spread::Rss(ifaces.into_iter().cycle().take(interfaces).collect()),
         None => Spread::Software(owners),
     }
 }

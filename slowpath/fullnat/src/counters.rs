@@ -47,6 +47,9 @@ pub struct Traffic {
     pub refused: Counter,
 }
 
+/// Reasons of punts: what the three bits of the tag's priority can tell.
+pub const PUNT_REASONS: usize = 8;
+
 /// All counters of one worker.
 #[derive(Debug)]
 pub struct Counters {
@@ -104,6 +107,7 @@ pub struct Counters {
     /// have answered are among the drops.
     pub replies_limited: Counter,
     drops: [Counter; DropReason::SLOTS],
+    punts: [Counter; PUNT_REASONS],
     services: Box<[Traffic]>,
     servers: Box<[Traffic]>,
 }
@@ -140,6 +144,7 @@ impl Counters {
             rst_sent: Counter::default(),
             replies_limited: Counter::default(),
             drops: std::array::from_fn(|_| Counter::default()),
+            punts: std::array::from_fn(|_| Counter::default()),
             services: traffic(services),
             servers: traffic(servers),
         }
@@ -154,6 +159,17 @@ impl Counters {
     /// Packets dropped for this reason.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.drops[reason as usize % DropReason::SLOTS].get()
+    }
+
+    /// Counts one frame that the switch punted, by the number of its reason, below 8.
+    #[inline(always)]
+    pub fn count_punt(&self, why: u8) {
+        self.punts[usize::from(why) % PUNT_REASONS].add(1);
+    }
+
+    /// Frames punted by the switch for this reason.
+    pub fn punts(&self, why: u8) -> u64 {
+        self.punts[usize::from(why) % PUNT_REASONS].get()
     }
 
     /// Traffic of a service.

@@ -42,6 +42,8 @@ reasons! {
     9 BadL4Header "bad_l4_header" "A TCP, UDP or ICMP header that is impossible.";
     10 BadArp "bad_arp" "An ARP packet or neighbour discovery message that is malformed or forged.";
     11 BadAddress "bad_address" "A source or destination address that no packet may carry (multicast source, loopback, unspecified).";
+    12 NotPunted "not_punted" "Came by the link to the switch without the switch's tag.";
+    13 UnknownPort "unknown_port" "Punted by the switch from a port that is no interface of ours.";
 
     // Looking up: nobody the packet belongs to.
     16 NoService "no_service" "No service and no local address of ours has this destination.";

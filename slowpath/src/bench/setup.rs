@@ -131,6 +131,7 @@ impl Shared {
         let worker = Worker {
             forwarder,
             receive: vec![port(0), port(1)],
+            switch: None,
             outbox: Outbox::new(vec![port(0), port(1)], Vec::new(), mempool, Arc::clone(&counters)),
             handed: Vec::new(),
             iface_of_port: Vec::new(),

@@ -43,3 +43,24 @@ pub const PREFIX4: RangeInclusive<u32> = 0..=32;
 
 /// Prefix lengths of IPv6.
 pub const PREFIX6: RangeInclusive<u32> = 0..=128;
+
+/// Ports of a switch: their numbers travel in the VLAN id of a tag, of which 4095 is reserved (IEEE 802.1Q).
+pub const PORT: RangeInclusive<u32> = 0..=4094;
+
+/// P4Runtime's numbers of devices begin at 1; TOML's integers end at 2⁶³ - 1.
+pub const DEVICE_ID: RangeInclusive<u64> = 1..=i64::MAX as u64;
+
+/// P4Runtime's election ids: 0 stands for none (section 5 of the specification).
+pub const ELECTION_ID: RangeInclusive<u64> = 1..=i64::MAX as u64;
+
+/// Punted packets in a second, and at once.
+pub const PUNT: RangeInclusive<u32> = 1..=100_000_000;
+
+/// Packets after which a session may be forwarded by the switch.
+pub const ELEPHANT_PACKETS: RangeInclusive<u32> = 1..=1_000_000_000;
+
+/// Bytes after which a session may be forwarded by the switch.
+pub const ELEPHANT_BYTES: RangeInclusive<u32> = 1..=u32::MAX;
+
+/// Packets in a second from which on a session may be forwarded by the switch.
+pub const ELEPHANT_PPS: RangeInclusive<u32> = 1..=u16::MAX as u32;

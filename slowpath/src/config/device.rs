@@ -47,6 +47,17 @@ pub enum EalDevice {
     Vdev(String),
 }
 
+/// A device that is to be opened.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NamedDevice {
+    /// What messages call it: the interface's name, or the key of the link to the switch.
+    pub name: String,
+    /// What DPDK is told.
+    pub eal: EalDevice,
+    /// The largest packet behind its Ethernet header, in bytes; a tag of the switch counts.
+    pub mtu: u16,
+}
+
 impl EalDevice {
     /// The name DPDK gives the port.
     pub fn port_name(&self) -> &str {

@@ -2,8 +2,8 @@
 //!
 //! - [`load`] (or [`parse`] for a text at hand) gives a [`Config`] that passed every check, or [`Refused`], which prints one
 //!   line per problem: file, line, column, key, what is wrong and the mend. [`Config`] derefs to [`types::File`], what the
-//!   operator wrote with defaults filled in; [`Config::workers`], [`Config::eal_devices`] and [`Config::routes`] are worked
-//!   out from it.
+//!   operator wrote with defaults filled in; [`Config::workers`], [`Config::devices`], [`Config::switch`] and
+//!   [`Config::routes`] are worked out from it.
 //! - [`Compiler`] lives as long as the daemon. [`Compiler::compile`] makes the plan of the next generation; services and
 //!   servers keep their ids and shared counters, removed servers with sessions their slot.
 //! - [`Config::check_reload`] refuses what cannot change without a restart. A reload is: `load`, `check_reload`, `compile`.
@@ -20,6 +20,8 @@ mod problem;
 mod reference;
 mod reload;
 pub mod short;
+pub mod switch;
+pub mod target;
 pub mod timeouts;
 pub mod types;
 mod validate;
@@ -35,9 +37,10 @@ use serde::Deserialize;
 use toml::de::DeTable;
 
 pub use compile::{CompileError, Compiler};
-pub use device::{Device, EalDevice};
+pub use device::{Device, EalDevice, NamedDevice};
 pub use problem::{Problem, Refused};
 pub use reference::{reference_markdown, schema};
+pub use switch::{Switch, SwitchPort};
 
 use decode::DecodeError;
 use path::{KeyPath, Places};
@@ -88,10 +91,24 @@ impl Config {
         }
     }
 
-    /// What DPDK is told of each interface, in their order.
-    pub fn eal_devices(&self) -> Vec<EalDevice> {
+    /// The devices that are opened, in order: one for each interface, or with a switch the link to it alone.
+    pub fn devices(&self) -> Vec<NamedDevice> {
         let queues = self.workers();
-        self.interface.iter().enumerate().map(|(i, interface)| interface.device.eal(i, queues, interface.mtu)).collect()
+        if let Some(switch) = self.switch() {
+            let largest = self.interface.iter().map(|interface| interface.mtu).max().unwrap_or(0);
+            let mtu = largest + switch::TAG;
+            return vec![NamedDevice { name: "target.link".into(), eal: switch.link.eal(0, queues, mtu), mtu }];
+        }
+        let named = |(i, interface): (usize, &types::Interface)| {
+            let eal = interface.device.as_ref()?.eal(i, queues, interface.mtu);
+            Some(NamedDevice { name: interface.name.clone(), eal, mtu: interface.mtu })
+        };
+        self.interface.iter().enumerate().filter_map(named).collect()
+    }
+
+    /// The switch that the interfaces are ports of; none when they are devices of this machine.
+    pub fn switch(&self) -> Option<&Switch> {
+        self.resolved.switch.as_ref()
     }
 
     /// The routes: the interfaces' own prefixes, static ones, defaults.

@@ -3,13 +3,14 @@
 use serde_json::Value;
 
 use super::path::KeyPath;
+use super::types::Interface;
 use super::{Config, Refused};
 
 /// Sections that are fixed at start.
-const FIXED: &[&str] = &["workers", "dpdk", "limits", "admin", "metrics", "log", "debug"];
+const FIXED: &[&str] = &["target", "workers", "dpdk", "limits", "admin", "metrics", "log", "debug"];
 
-/// Keys of an interface that are fixed at start: DPDK's ports are.
-const FIXED_OF_INTERFACE: &[&str] = &["name", "device", "mtu"];
+/// Keys of an interface that are fixed at start: DPDK's ports are, and what the workers know of the switch's.
+const FIXED_OF_INTERFACE: [&str; 5] = ["name", "device", "port", "mac", "mtu"];
 
 impl Config {
     /// Refuses `next` as a successor of this config when it changes what only a restart can change. Names each such key.
@@ -29,8 +30,7 @@ impl Config {
             changed.push((last, format!("the number of interfaces went from {} to {}", old.len(), new.len())));
         } else {
             for (i, (old, new)) in old.iter().zip(new).enumerate() {
-                let pair = [&old, &new]
-                    .map(|interface| [interface.name.clone(), interface.device.to_string(), interface.mtu.to_string()]);
+                let pair = [old, new].map(fixed_of);
                 for (key, (old, new)) in FIXED_OF_INTERFACE.iter().zip(pair[0].iter().zip(&pair[1])) {
                     if old != new {
                         changed.push((interfaces.item(i).join(key), format!("{old} became {new}")));
@@ -48,6 +48,18 @@ impl Config {
     }
 }
 
+/// The values of [`FIXED_OF_INTERFACE`], as messages show them.
+fn fixed_of(interface: &Interface) -> [String; 5] {
+    let text = |value: Option<String>| value.unwrap_or_else(|| "unset".into());
+    [
+        interface.name.clone(),
+        text(interface.device.as_ref().map(ToString::to_string)),
+        text(interface.port.map(|port| port.to_string())),
+        text(interface.mac.map(|mac| mac.to_string())),
+        interface.mtu.to_string(),
+    ]
+}
+
 fn section_of(config: &Config, name: &str) -> Option<Value> {
     let file = &config.file;
     match name {
@@ -57,6 +69,7 @@ fn section_of(config: &Config, name: &str) -> Option<Value> {
             workers["count"] = config.workers().into();
             Some(workers)
         }
+        "target" => serde_json::to_value(&file.target).ok(),
         "dpdk" => serde_json::to_value(&file.dpdk).ok(),
         "limits" => serde_json::to_value(&file.limits).ok(),
         "admin" => serde_json::to_value(&file.admin).ok(),

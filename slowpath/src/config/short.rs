@@ -83,13 +83,20 @@ fn host6() -> u8 {
 }
 
 /// Reads `Short` from text and `Long` from a table.
-struct TextOrTable<Short, Long> {
+pub(super) struct TextOrTable<Short, Long> {
     expecting: &'static str,
     types: PhantomData<(Short, Long)>,
 }
 
+impl<Short, Long> TextOrTable<Short, Long> {
+    /// `expecting` is what a message says when it is neither.
+    pub(super) fn new(expecting: &'static str) -> Self {
+        TextOrTable { expecting, types: PhantomData }
+    }
+}
+
 /// Either form of a value.
-enum Form<Short, Long> {
+pub(super) enum Form<Short, Long> {
     Short(Short),
     Long(Long),
 }
@@ -112,10 +119,9 @@ impl<'de, Short: Deserialize<'de>, Long: Deserialize<'de>> Visitor<'de> for Text
 
 impl<'de> Deserialize<'de> for Server {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let visitor = TextOrTable::<Endpoint, ServerTable> {
-            expecting: "a server: \"address:port\" or { address = \"address:port\", weight = 1 }",
-            types: PhantomData,
-        };
+        let visitor = TextOrTable::<Endpoint, ServerTable>::new(
+            "a server: \"address:port\" or { address = \"address:port\", weight = 1 }",
+        );
         Ok(match deserializer.deserialize_any(visitor)? {
             Form::Short(address) => Server { address, weight: one(), max_connections: 0 },
             Form::Long(ServerTable { address, weight, max_connections }) => Server { address, weight, max_connections },
@@ -125,10 +131,9 @@ impl<'de> Deserialize<'de> for Server {
 
 impl<'de> Deserialize<'de> for Persistence {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let visitor = TextOrTable::<Duration, PersistenceTable> {
-            expecting: "a timeout such as \"5m\", or { timeout = \"5m\", prefix4 = 24 }",
-            types: PhantomData,
-        };
+        let visitor = TextOrTable::<Duration, PersistenceTable>::new(
+            "a timeout such as \"5m\", or { timeout = \"5m\", prefix4 = 24 }",
+        );
         Ok(match deserializer.deserialize_any(visitor)? {
             Form::Short(timeout) => Persistence { timeout, prefix4: host4(), prefix6: host6() },
             Form::Long(PersistenceTable { timeout, prefix4, prefix6 }) => Persistence { timeout, prefix4, prefix6 },
@@ -137,7 +142,7 @@ impl<'de> Deserialize<'de> for Persistence {
 }
 
 /// Describes a value with a short form.
-fn either<Short: JsonSchema, Long: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+pub(super) fn either<Short: JsonSchema, Long: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
     let (long, short) = (generator.subschema_for::<Long>(), generator.subschema_for::<Short>());
     json_schema!({ "anyOf": [short, long] })
 }

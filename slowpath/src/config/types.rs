@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::bounds;
 use super::device::Device;
 use super::short::{OneOrMany, Persistence, Server};
+use super::target::Target;
 use super::timeouts::{Overrides, Timeouts};
 use super::value::{Address, AddressRange, Cidr, Duration, Endpoint, MacAddress, PortRange};
 
@@ -21,6 +22,10 @@ use super::value::{Address, AddressRange, Cidr, Duration, Endpoint, MacAddress, 
 pub struct File {
     /// The network interfaces of the balancer; at least one.
     pub interface: Vec<Interface>,
+    /// The switch or SmartNIC that runs the P4 program and forwards established sessions. Without one Carom does the whole
+    /// job alone, on interfaces with a `device`. With one the interfaces are the switch's ports, and Carom has one device of
+    /// its own: its `link` to the switch.
+    pub target: Target,
     /// Static routes, besides the interfaces' own prefixes and gateways.
     pub route: Vec<Route>,
     /// Pools of local addresses: the sources that real servers see.
@@ -47,7 +52,7 @@ pub struct File {
     pub debug: Debug,
 }
 
-/// A network interface: one DPDK port.
+/// A network interface: a device of this machine, or, with a [target](#target), a port of the switch.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Interface {
@@ -55,9 +60,18 @@ pub struct Interface {
     pub name: String,
     /// The device: a PCI address such as `0000:03:00.0`; a short form `af_packet:eth0`, `af_xdp:eth0`, `tap:carom0`,
     /// `memif:/run/a.sock`, `pcap:in.pcap,out.pcap`, `ring:name`, `null`, `vhost:/run/v.sock`, `virtio_user:/run/v.sock`,
-    /// each with DPDK's further arguments after commas; or a DPDK device such as `net_af_packet0,iface=eth0`. A change
-    /// needs a restart.
-    pub device: Device,
+    /// each with DPDK's further arguments after commas; or a DPDK device such as `net_af_packet0,iface=eth0`. Needed
+    /// without a target. A change needs a restart.
+    #[serde(default)]
+    pub device: Option<Device>,
+    /// The switch's port. Needed with a target, instead of `device`. A change needs a restart.
+    #[serde(default)]
+    #[schemars(range(min = *bounds::PORT.start(), max = *bounds::PORT.end()))]
+    pub port: Option<u16>,
+    /// The balancer's MAC address on that port, which no other host there may have. Needed with `port`. A change needs a
+    /// restart.
+    #[serde(default)]
+    pub mac: Option<MacAddress>,
     /// The interface's own addresses with their prefix lengths; what is inside a prefix is reached directly.
     pub addresses: Vec<Cidr>,
     /// The default gateway, or a list with one for each address family. Several interfaces may have one: clients are

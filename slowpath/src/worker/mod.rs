@@ -6,11 +6,15 @@
 //!                                                 └▶ rings to the other workers
 //! ```
 //!
+//! Behind a switch there is one queue each way, that of the link, and the frames in it say by their [tag](switch) which
+//! interface they came or go by.
+//!
 //! It shares no session with anybody. Control talks to it over two bounded rings that it looks at once per round.
 
 mod idle;
 mod outbox;
 mod query;
+pub mod switch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +29,8 @@ use fullnat::time::Time;
 pub use self::idle::{Idle, IdlePolicy};
 pub use self::outbox::Outbox;
 pub use self::query::Query;
+pub use self::switch::Ports;
+use self::switch::Punted;
 use crate::control::{Command, Event, WorkerEnds};
 
 /// Frames per receive call.
@@ -60,13 +66,16 @@ impl Transmit for dpdk::TxQueue {
 pub struct Worker<R, T> {
     /// The data plane.
     pub forwarder: Forwarder<Mbuf>,
-    /// Receive queues, by interface.
+    /// Receive queues, by interface; behind a switch only that of the link.
     pub receive: Vec<R>,
+    /// The switch's ports, when the interfaces are that.
+    pub switch: Option<Ports>,
     /// Ways out.
     pub outbox: Outbox<T>,
     /// Rings from the other workers. The frames in them know which interface they came by.
     pub handed: Vec<Consumer>,
-    /// Interface by DPDK port number.
+    /// Interface by the port that a frame's buffer names: the number of the DPDK port, or behind a switch that of the
+    /// interface itself.
     pub iface_of_port: Vec<IfaceId>,
     /// The rings to control; none in benchmarks.
     pub control: Option<WorkerEnds>,
@@ -113,7 +122,13 @@ impl<R: Receive, T: Transmit> Worker<R, T> {
             found = true;
             self.counters.rx_packets.add(burst.len() as u64);
             self.counters.rx_bytes.add(burst.iter().map(|m| m.len() as u64).sum());
-            self.forwarder.receive(now, IfaceId(i as u8), burst.drain(), &mut self.outbox);
+            match &self.switch {
+                None => self.forwarder.receive(now, IfaceId(i as u8), burst.drain(), &mut self.outbox),
+                Some(ports) => {
+                    let punted = Punted::new(&mut burst, ports, &self.counters);
+                    punted.receive(now, &mut self.forwarder, &mut self.outbox);
+                }
+            }
         }
         found
     }

@@ -1,4 +1,5 @@
-//! A worker's ways out: a transmit queue per interface and a ring per other worker, each behind a burst.
+//! A worker's ways out: a transmit queue per interface, or that of the link to the switch, and a ring per other worker,
+//! each behind a burst.
 
 use std::sync::Arc;
 
@@ -9,11 +10,17 @@ use fullnat::frame::Frame;
 use fullnat::id::{IfaceId, WorkerId};
 use fullnat::reason::DropReason;
 
-use super::{BURST, Transmit};
+use super::{BURST, Ports, Transmit};
+
+/// The only queue behind a switch.
+const LINK: usize = 0;
 
 /// The ways out of one worker.
 pub struct Outbox<T> {
+    /// By interface; behind a switch only the link.
     interfaces: Vec<Way<T>>,
+    /// The switch's ports, when the interfaces are that.
+    switch: Option<Ports>,
     /// By worker; none to itself.
     workers: Vec<Option<Way<Producer>>>,
     mempool: Mempool,
@@ -37,10 +44,18 @@ impl<T: Transmit> Outbox<T> {
     pub fn new(queues: Vec<T>, rings: Vec<Option<Producer>>, mempool: Mempool, counters: Arc<Counters>) -> Self {
         Outbox {
             interfaces: queues.into_iter().map(Way::new).collect(),
+            switch: None,
             workers: rings.into_iter().map(|ring| ring.map(Way::new)).collect(),
             mempool,
             counters,
         }
+    }
+
+    /// The same behind a switch: all that is sent goes to the first queue, that of the link, with the tag that leads out
+    /// of the interface's port.
+    #[must_use]
+    pub fn behind(self, switch: Option<Ports>) -> Self {
+        Outbox { switch, ..self }
     }
 
     /// The transmit queue of an interface.
@@ -66,8 +81,15 @@ impl<T: Transmit> Outbox<T> {
 
 impl<T: Transmit> Output<Mbuf> for Outbox<T> {
     #[inline(always)]
-    fn transmit(&mut self, iface: IfaceId, frame: Mbuf) {
-        let Some(way) = self.interfaces.get_mut(usize::from(iface.0)) else {
+    fn transmit(&mut self, iface: IfaceId, mut frame: Mbuf) {
+        let mut queue = usize::from(iface.0);
+        if let Some(ports) = &self.switch {
+            if !ports.tag(iface, &mut frame) {
+                return self.counters.count_drop(DropReason::NoBuffer);
+            }
+            queue = LINK;
+        }
+        let Some(way) = self.interfaces.get_mut(queue) else {
             return self.counters.count_drop(DropReason::TxFull);
         };
         if way.burst.is_full() {

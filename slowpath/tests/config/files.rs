@@ -45,11 +45,67 @@ fn examples_give_no_warning() {
 fn devices_as_dpdk_is_told() {
     let config = config::load(&root().join("slowpath/tests/configs/good/devices.toml")).unwrap();
     let mut lines = String::new();
-    for (interface, device) in config.interface.iter().zip(config.eal_devices()) {
-        writeln!(lines, "{:42} {device:?}", interface.device.to_string()).unwrap();
-        assert_eq!(interface.device.to_string().parse(), Ok(interface.device.clone()));
+    for (interface, opened) in config.interface.iter().zip(config.devices()) {
+        let device = interface.device.clone().unwrap();
+        assert_eq!((&opened.name, opened.mtu), (&interface.name, interface.mtu));
+        writeln!(lines, "{:42} {:?}", device.to_string(), opened.eal).unwrap();
+        assert_eq!(device.to_string().parse(), Ok(device));
     }
     insta::assert_snapshot!(lines);
+}
+
+#[test]
+fn a_switch_has_one_device_and_what_is_not_said_a_default() {
+    let config = config::load(&root().join("slowpath/tests/configs/good/switch.toml")).unwrap();
+    let devices = config.devices();
+    assert_eq!(devices.len(), 1);
+    assert_eq!((devices[0].name.as_str(), devices[0].mtu), ("target.link", 9004), "the largest MTU and a tag");
+    insta::assert_debug_snapshot!((&devices[0].eal, config.switch().unwrap()));
+    assert!(config::load(&root().join("slowpath/tests/configs/good/minimal.toml")).unwrap().switch().is_none());
+}
+
+#[test]
+fn every_key_of_the_target_reaches_the_switch() {
+    let config = config::load(&root().join("slowpath/tests/configs/good/everything.toml")).unwrap();
+    insta::assert_debug_snapshot!(config.switch().unwrap());
+}
+
+#[test]
+fn services_fit_the_switchs_tables() {
+    let good = read(&root().join("slowpath/tests/configs/good/switch.toml"));
+    let services = |n: u32| {
+        let service = |i| format!("[[service]]\nname = \"s{i}\"\nlisten = \"10.10.0.81:{}\"\nservers = []\n", i + 1);
+        good.clone() + &(0..n).map(service).collect::<String>()
+    };
+    parse(&services(4095)).unwrap();
+    let refused = parse(&services(4096)).unwrap_err().to_string();
+    assert!(refused.ends_with("4097 services at IPv4; the target's table service_v4 has room for 4096"), "{refused}");
+}
+
+#[test]
+fn policies_by_name_and_by_threshold() {
+    use carom::config::target::Policy;
+    let good = read(&root().join("slowpath/tests/configs/good/switch.toml"));
+    for (text, policy) in [
+        ("\"never\"", Policy::Never),
+        ("\"established\"", Policy::Established),
+        ("\"adaptive\"", Policy::Adaptive),
+        ("{ packets = 1 }", Policy::Packets(1)),
+        ("{ bytes = 4294967295 }", Policy::Bytes(u32::MAX)),
+        ("{ pps = 65535 }", Policy::Pps(u16::MAX)),
+    ] {
+        let config = parse(&good.replace("[target]", &format!("[target]\npolicy = {text}"))).unwrap();
+        assert_eq!(config.switch().unwrap().policy, policy);
+    }
+}
+
+#[test]
+fn a_target_that_is_none_is_not_used() {
+    let config = parse(&with("[target]\naddress = \"127.0.0.1:9559\"\n")).unwrap();
+    assert!(config.switch().is_none());
+    let warnings: Vec<_> = config.warnings().collect();
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("warning: target: ") && warnings[0].contains("kind is \"none\""), "{warnings:?}");
 }
 
 #[test]

@@ -2,6 +2,11 @@
 
 use crate::{parse, service, with};
 
+/// A config behind a switch.
+fn behind_a_switch() -> String {
+    crate::read(&crate::root().join("slowpath/tests/configs/good/switch.toml"))
+}
+
 fn web(servers: &[&str]) -> String {
     service("web", "10.10.0.80:80", servers)
 }
@@ -35,6 +40,21 @@ fn what_is_fixed_at_start_is_refused_by_key() {
             "[dpdk]\nargs = [\"--iova-mode=va\"]\n\
              [[interface]]\nname = \"lan\"\ndevice = \"ring\"\naddresses = [\"10.12.0.2/24\"]\n",
         ),
+    ];
+    let refusals = changes.map(|text| old.check_reload(&parse(&text).unwrap()).unwrap_err().to_string());
+    insta::assert_snapshot!(refusals.join("\n\n"));
+}
+
+#[test]
+fn the_switch_and_its_ports_are_fixed_at_start() {
+    let text = behind_a_switch();
+    let old = parse(&text).unwrap();
+    old.check_reload(&parse(&text.replace("10.30.0.103", "10.30.0.104")).unwrap()).unwrap();
+    let changes = [
+        text.replace("127.0.0.1:9559", "127.0.0.1:9560").replace("[target]", "[target]\nelection_id = 2"),
+        text.replace("port = 64", "port = 65"),
+        text.replace("port = 2", "port = 3").replace("01:02", "01:03"),
+        text.replace("[target]", "[target]\ntls = { ca = \"ca.pem\" }"),
     ];
     let refusals = changes.map(|text| old.check_reload(&parse(&text).unwrap()).unwrap_err().to_string());
     insta::assert_snapshot!(refusals.join("\n\n"));

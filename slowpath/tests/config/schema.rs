@@ -82,6 +82,14 @@ fn the_schema_refuses_wrong_keys_types_and_numbers() {
         "workers-zero",
         "sessions-too-many",
         "persistence-prefix-too-long",
+        "target-kind-unknown",
+        "target-device-id-zero",
+        "target-link-without-port",
+        "target-link-port-too-large",
+        "target-interface-port-too-large",
+        "target-policy-unknown",
+        "target-policy-zero",
+        "target-punt-rate-zero",
     ];
     let wrong = files("slowpath/tests/configs/wrong");
     for name in seen_by_a_schema {

@@ -184,6 +184,7 @@ impl Rig {
             rig.workers.push(Worker {
                 forwarder,
                 receive: vec![end(&rx)],
+                switch: None,
                 outbox: Outbox::new(vec![end(&tx)], producers, mempool, Arc::clone(&counters)),
                 handed: consumers,
                 iface_of_port: vec![],

@@ -3,6 +3,7 @@
 mod network;
 mod service;
 mod settings;
+mod target;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use std::net::IpAddr;
 use fullnat::route::Routes;
 
 use super::path::KeyPath;
+use super::switch::Switch;
 use super::types::File;
 use super::{Problem, Source};
 
@@ -20,6 +22,8 @@ pub(super) struct Resolved {
     pub pools: Vec<usize>,
     /// All routes.
     pub routes: Routes,
+    /// The switch, when there is a target.
+    pub switch: Option<Switch>,
 }
 
 /// Checks a config. Gives errors and warnings, in no order.
@@ -29,8 +33,9 @@ pub(super) fn validate(file: &File, source: &Source) -> (Resolved, Vec<Problem>,
     let routes = network::check(file, &mut owners, &mut report);
     service::check_pools(file, &mut owners, &mut report);
     let pools = service::check(file, routes.as_ref(), &mut owners, &mut report);
+    let switch = target::check(file, &owners, &mut report);
     settings::check(file, &mut report);
-    (Resolved { pools, routes: routes.unwrap_or_default() }, report.errors, report.warnings)
+    (Resolved { pools, routes: routes.unwrap_or_default(), switch }, report.errors, report.warnings)
 }
 
 /// Collects problems.
@@ -103,6 +108,11 @@ impl Owners {
         }
         let line = report.line_of(at);
         report.error(path, format!("{address} is {} already, on line {line}; use another address", other.text()));
+    }
+
+    /// How many addresses of this kind there are.
+    fn count(&self, of: impl Fn(IpAddr, Role) -> bool) -> u64 {
+        self.0.iter().filter(|(address, (role, _))| of(**address, *role)).count() as u64
     }
 
     /// Reports an address that must be another host's, but is ours.

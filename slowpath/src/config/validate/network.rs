@@ -13,8 +13,8 @@ use crate::config::path::KeyPath;
 use crate::config::types::{File, Interface, Route};
 use crate::config::value::Cidr;
 
-/// Debian's DPDK has room for 32 ports (`RTE_MAX_ETHPORTS`).
-const MAX_INTERFACES: usize = 32;
+/// Interfaces are numbered in a byte, of which a worker keeps the last number for "none".
+const MAX_INTERFACES: usize = 255;
 
 /// The routes found right so far, and where each stands.
 #[derive(Default)]
@@ -33,16 +33,15 @@ pub(super) fn check(file: &File, owners: &mut Owners, report: &mut Report<'_>) -
         report.error(&KeyPath::key("interface"), "there is none; add [[interface]] with name, device and addresses");
     }
     if file.interface.len() > MAX_INTERFACES {
-        report.error(&KeyPath::key("interface"), format!("more than {MAX_INTERFACES} interfaces, the most DPDK takes"));
+        report
+            .error(&KeyPath::key("interface"), format!("more than {MAX_INTERFACES} interfaces, the most there can be"));
         return None;
     }
     let mut names = HashMap::new();
-    let mut devices: HashMap<String, KeyPath> = HashMap::new();
     let mut found = Found::default();
     for (index, interface) in file.interface.iter().enumerate() {
         let path = KeyPath::key("interface").item(index);
         report.name(&path.join("name"), &interface.name, &mut names);
-        check_device(interface, &path.join("device"), &mut devices, report);
         check_mtu(interface, &path.join("mtu"), report);
         check_addresses(index, interface, &path, &mut found, owners, report);
     }
@@ -59,16 +58,6 @@ pub(super) fn check(file: &File, owners: &mut Owners, report: &mut Report<'_>) -
     }
     // What the builder refuses was refused above, with its line.
     found.builder.build().map_err(|error| report.error(&root, error.to_string())).ok()
-}
-
-fn check_device(interface: &Interface, path: &KeyPath, seen: &mut HashMap<String, KeyPath>, report: &mut Report<'_>) {
-    let Some(device) = interface.device.exclusive() else { return };
-    if let Some(first) = seen.get(&device) {
-        let line = report.line_of(first);
-        report.error(path, format!("\"{device}\" is the device of another interface, on line {line}"));
-    } else {
-        seen.insert(device, path.clone());
-    }
 }
 
 fn check_mtu(interface: &Interface, path: &KeyPath, report: &mut Report<'_>) {

@@ -20,9 +20,9 @@ const OWN_ARGS: &[(&str, &str)] = &[
     ("--no-huge", "memory = \"nohuge\" in [dpdk]"),
     ("-m", "memory_mb in [dpdk]"),
     ("--file-prefix", "file_prefix in [dpdk]"),
-    ("--vdev", "device of an [[interface]]"),
-    ("-a", "device of an [[interface]]"),
-    ("--allow", "device of an [[interface]]"),
+    ("--vdev", "device of an [[interface]], or of link in [target]"),
+    ("-a", "device of an [[interface]], or of link in [target]"),
+    ("--allow", "device of an [[interface]], or of link in [target]"),
     ("-l", "cpus in [workers]"),
     ("-c", "cpus in [workers]"),
     ("--lcores", "cpus in [workers]"),
@@ -56,7 +56,7 @@ pub(super) fn check(file: &File, report: &mut Report<'_>) {
 }
 
 /// Checks a number against its range; true when it is inside.
-fn within(path: &KeyPath, value: u32, range: &RangeInclusive<u32>, report: &mut Report<'_>) -> bool {
+pub(super) fn within(path: &KeyPath, value: u32, range: &RangeInclusive<u32>, report: &mut Report<'_>) -> bool {
     if !range.contains(&value) {
         report.error(path, format!("{value} is out of range: {} to {}", range.start(), range.end()));
         return false;

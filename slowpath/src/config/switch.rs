@@ -1,0 +1,72 @@
+//! The switch as the checks worked it out: nothing in it is optional any more.
+
+use std::path::PathBuf;
+
+use fullnat::wire::Mac;
+
+use super::device::Device;
+use super::target::{Policy, TargetKind};
+use super::value::Duration;
+
+/// Bytes that the tag of punted and injected frames adds.
+pub const TAG: u16 = 4;
+
+/// A switch, and how the balancer's interfaces are its ports.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Switch {
+    /// What it is; not [`TargetKind::None`].
+    pub kind: TargetKind,
+    /// Where it serves P4Runtime, `HOST:PORT`.
+    pub address: String,
+    /// Its number there, not 0.
+    pub device_id: u64,
+    /// The election id, not 0.
+    pub election_id: u64,
+    /// The role; empty for the default one.
+    pub role: String,
+    /// Files for TLS.
+    pub tls: Option<TlsFiles>,
+    /// The device at this end of the link.
+    pub link: Device,
+    /// The switch's port at the other end of the link.
+    pub link_port: u16,
+    /// The interfaces' ports, in the order of the config.
+    pub ports: Vec<SwitchPort>,
+    /// From when on sessions are installed.
+    pub policy: Policy,
+    /// Wait after a refused install.
+    pub retry: Duration,
+    /// Time between two comparisons of tables and sessions.
+    pub sweep: Duration,
+    /// Limit of punts for each service.
+    pub punt_limit: Option<PuntLimit>,
+}
+
+/// An interface of the balancer as a port of the switch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SwitchPort {
+    /// The port's number, at most 4094.
+    pub port: u16,
+    /// The balancer's MAC address there.
+    pub mac: Mac,
+}
+
+/// Files in PEM.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TlsFiles {
+    /// Who signs the target's certificate; none: the machine's own list.
+    pub authority: Option<PathBuf>,
+    /// The balancer's own certificate and key.
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name in the target's certificate; none: the host of the address.
+    pub server_name: Option<String>,
+}
+
+/// A token bucket in the switch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct PuntLimit {
+    /// Packets in a second, not 0.
+    pub rate: u32,
+    /// Packets at once, not 0.
+    pub burst: u32,
+}

@@ -1,0 +1,235 @@
+//! The target, and what the interfaces are: devices of this machine, or ports of the switch.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use carom_p4::{Key, LocalV4Key, LocalV6Key, NexthopKey, ServiceV4Key, ServiceV6Key};
+
+use super::{Owners, Report, Role, family};
+use crate::config::bounds;
+use crate::config::path::KeyPath;
+use crate::config::switch::{PuntLimit, Switch, SwitchPort, TlsFiles};
+use crate::config::target::{Link, Policy, Target, TargetKind, Tls};
+use crate::config::types::{File, Interface};
+use crate::config::value::Duration;
+
+/// Debian's DPDK has room for 32 ports (`RTE_MAX_ETHPORTS`).
+const MAX_DEVICES: usize = 32;
+
+/// Waits and sweeps beyond this are slips of the pen.
+const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
+
+/// Checks the target and the interfaces' devices or ports; gives the switch when there is one and all is right.
+pub(super) fn check(file: &File, owners: &Owners, report: &mut Report<'_>) -> Option<Switch> {
+    let (target, path) = (&file.target, KeyPath::key("target"));
+    let settings_fine = check_settings(target, &path, report);
+    if target.kind == TargetKind::None {
+        check_devices(&file.interface, report);
+        if target.link.is_some() || target.address.is_some() {
+            report.warn(&path, "there is an address or a link, but kind is \"none\": nothing of it is used");
+        }
+        return None;
+    }
+    check_room(file, owners, report);
+    let link = check_link(target, &path, report);
+    let ports = check_ports(&file.interface, target.link.as_ref(), report);
+    let Some(address) = &target.address else {
+        report.error(&path, "needs the key \"address\", where P4Runtime is served; add for example \"127.0.0.1:9559\"");
+        return None;
+    };
+    let ((link, ports), true) = (link.zip(ports)?, settings_fine) else { return None };
+    Some(Switch {
+        kind: target.kind,
+        address: address.to_string(),
+        device_id: target.device_id,
+        election_id: target.election_id,
+        role: target.role.clone(),
+        tls: target.tls.clone().map(|Tls { ca, cert, key, name }| TlsFiles {
+            authority: ca,
+            identity: cert.zip(key),
+            server_name: name,
+        }),
+        link: link.device.clone(),
+        link_port: link.port,
+        ports,
+        policy: target.policy,
+        retry: target.retry,
+        sweep: target.sweep,
+        punt_limit: target
+            .punt_rate
+            .map(|rate| PuntLimit { rate, burst: target.punt_burst.unwrap_or_else(|| rate.div_ceil(10)) }),
+    })
+}
+
+/// Interfaces without a target: each has a device of its own, and nothing of a port.
+fn check_devices(interfaces: &[Interface], report: &mut Report<'_>) {
+    if interfaces.len() > MAX_DEVICES {
+        let message = format!("{} interfaces with devices; {MAX_DEVICES} are the most DPDK takes", interfaces.len());
+        report.error(&KeyPath::key("interface"), message);
+    }
+    let mut seen: HashMap<String, KeyPath> = HashMap::new();
+    for (index, interface) in interfaces.iter().enumerate() {
+        let path = KeyPath::key("interface").item(index);
+        if interface.port.is_some() {
+            let message = "there is no target whose port it could be; add [target], or write a device instead";
+            report.error(&path.join("port"), message);
+            continue;
+        }
+        if interface.mac.is_some() {
+            report
+                .error(&path.join("mac"), "is for a port of a target; a device has an address of its own: remove mac");
+        }
+        let Some(device) = &interface.device else {
+            report.error(&path, "needs the key \"device\"; add for example device = \"af_packet:eth0\"");
+            continue;
+        };
+        let Some(device) = device.exclusive() else { continue };
+        let at = path.join("device");
+        if let Some(first) = seen.get(&device) {
+            let line = report.line_of(first);
+            report.error(&at, format!("\"{device}\" is the device of another interface, on line {line}"));
+        } else {
+            seen.insert(device, at);
+        }
+    }
+}
+
+/// Interfaces of a switch: each is a port of its own, with a MAC address.
+fn check_ports(interfaces: &[Interface], link: Option<&Link>, report: &mut Report<'_>) -> Option<Vec<SwitchPort>> {
+    let errors_before = report.errors.len();
+    let mut ports = Vec::with_capacity(interfaces.len());
+    let mut seen: HashMap<u16, KeyPath> = HashMap::new();
+    for (index, interface) in interfaces.iter().enumerate() {
+        let path = KeyPath::key("interface").item(index);
+        if interface.device.is_some() {
+            let message = "with a target interfaces are ports of the switch; write port and mac instead of device";
+            report.error(&path.join("device"), message);
+            continue;
+        }
+        let Some(port) = interface.port else {
+            report.error(&path, "needs the key \"port\", the switch's port; add for example port = 1");
+            continue;
+        };
+        let at = path.join("port");
+        check_port_number(port, &at, report);
+        if let Some(first) = seen.get(&port) {
+            let line = report.line_of(first);
+            report.error(&at, format!("{port} is the port of another interface, on line {line}"));
+        } else if let Some(link) = link.filter(|link| link.port == port) {
+            let line = report.line_of(&KeyPath::key("target").join("link"));
+            report
+                .error(&at, format!("{} is the port of the link, on line {line}; clients cannot be there", link.port));
+        } else {
+            seen.insert(port, at);
+        }
+        let Some(mac) = interface.mac else {
+            report.error(&path, "needs the key \"mac\" with a port; add for example mac = \"02:00:00:00:00:01\"");
+            continue;
+        };
+        // Group addresses are refused as they are read.
+        if mac.0.0 == [0; 6] {
+            report.error(&path.join("mac"), format!("\"{mac}\" is no host's MAC address; write one of your own"));
+        }
+        ports.push(SwitchPort { port, mac: mac.0 });
+    }
+    (report.errors.len() == errors_before).then_some(ports)
+}
+
+fn check_port_number(port: u16, path: &KeyPath, report: &mut Report<'_>) -> bool {
+    let good = bounds::PORT.contains(&port.into());
+    if !good {
+        let (first, last) = (bounds::PORT.start(), bounds::PORT.end());
+        report.error(path, format!("{port} is out of range: {first} to {last}, what the VLAN id of a tag can name"));
+    }
+    good
+}
+
+fn check_link<'a>(target: &'a Target, path: &KeyPath, report: &mut Report<'_>) -> Option<&'a Link> {
+    let Some(link) = &target.link else {
+        let example = "link = { device = \"af_packet:eth0\", port = 64 }";
+        report.error(
+            path,
+            format!("needs the key \"link\", Carom's device and the switch's port; add for example {example}"),
+        );
+        return None;
+    };
+    check_port_number(link.port, &path.join("link").join("port"), report).then_some(link)
+}
+
+/// What concerns the target alone; true when all is right.
+fn check_settings(target: &Target, path: &KeyPath, report: &mut Report<'_>) -> bool {
+    let errors_before = report.errors.len();
+    for (key, value, range) in
+        [("device_id", target.device_id, bounds::DEVICE_ID), ("election_id", target.election_id, bounds::ELECTION_ID)]
+    {
+        if !range.contains(&value) {
+            report.error(&path.join(key), format!("{value} is no id; write 1 or more"));
+        }
+    }
+    if let Some(Tls { cert, key, .. }) = &target.tls {
+        let at = path.join("tls");
+        match (cert, key) {
+            (Some(_), None) => report.error(&at.join("cert"), "has no key to it; add key, the file of its private key"),
+            (None, Some(_)) => report.error(&at.join("key"), "has no certificate to it; add cert, its file"),
+            _ => {}
+        }
+    }
+    for (key, value) in [("retry", target.retry), ("sweep", target.sweep)] {
+        if value < Duration::from_ms(10) || value > MAX_WAIT {
+            report.error(&path.join(key), format!("{value} is out of range: 10ms to {MAX_WAIT}"));
+        }
+    }
+    let range = |key: &str, value: u32, range: RangeInclusive<u32>, report: &mut Report<'_>| {
+        super::settings::within(&path.join(key), value, &range, report)
+    };
+    match target.policy {
+        Policy::Never | Policy::Established | Policy::Adaptive => true,
+        Policy::Packets(packets) => range("policy", packets, bounds::ELEPHANT_PACKETS, report),
+        Policy::Bytes(bytes) => range("policy", bytes, bounds::ELEPHANT_BYTES, report),
+        Policy::Pps(pps) => range("policy", pps.into(), bounds::ELEPHANT_PPS, report),
+    };
+    for (key, value) in [("punt_rate", target.punt_rate), ("punt_burst", target.punt_burst)] {
+        if let Some(value) = value {
+            range(key, value, bounds::PUNT, report);
+        }
+    }
+    if target.punt_burst.is_some() && target.punt_rate.is_none() {
+        report.error(&path.join("punt_burst"), "without punt_rate nothing is limited; add punt_rate, or remove it");
+    }
+    report.errors.len() == errors_before
+}
+
+/// That the switch's tables have room for what the config has.
+fn check_room(file: &File, owners: &Owners, report: &mut Report<'_>) {
+    // Table sizes are far below 2³².
+    let nexthops = NexthopKey::TABLE.size as u32;
+    if u32::from(file.limits.nexthops) > nexthops {
+        let message = format!("{} with a target; its table has room for {nexthops}", file.limits.nexthops);
+        report.error(&KeyPath::key("limits").join("nexthops"), message);
+    }
+    for (example, services, locals) in [
+        (IpAddr::from([0, 0, 0, 0]), ServiceV4Key::TABLE, LocalV4Key::TABLE),
+        (IpAddr::from([0; 16]), ServiceV6Key::TABLE, LocalV6Key::TABLE),
+    ] {
+        let same = |address: IpAddr| address.is_ipv4() == example.is_ipv4();
+        let count = file.service.iter().filter(|service| same(service.listen.0.ip())).count() as u64;
+        if count > services.size {
+            let (family, size) = (family(example), services.size);
+            let message =
+                format!("{count} services at {family}; the target's table {} has room for {size}", services.name);
+            report.error(&KeyPath::key("service"), message);
+        }
+        let of = |role: Role| owners.count(|address, other| same(address) && other == role);
+        let (own, local, vips) = (of(Role::Interface), of(Role::Local), of(Role::Virtual));
+        if own + local + vips > locals.size {
+            let (family, size) = (family(example), locals.size);
+            let message = format!(
+                "{local} local {family} addresses, {vips} of services and {own} of interfaces; the target's table {} has \
+                 room for {size}",
+                locals.name
+            );
+            report.error(&KeyPath::key("pool"), message);
+        }
+    }
+}

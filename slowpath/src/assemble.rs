@@ -151,6 +151,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
                 persistence: Arc::clone(&persistence),
                 counters: Arc::clone(&counters),
                 plan: Arc::clone(&plan),
+                offload: None,
                 now: Time(0),
             }),
             receive,

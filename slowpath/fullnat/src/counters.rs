@@ -50,6 +50,33 @@ pub struct Traffic {
 /// Reasons of punts: what the three bits of the tag's priority can tell.
 pub const PUNT_REASONS: usize = 8;
 
+/// A worker's dealings with the offload manager.
+#[derive(Debug, Default)]
+pub struct Offload {
+    /// Sessions that are offloaded now (a gauge).
+    pub sessions: Counter,
+    /// Sessions asked to be installed.
+    pub asked: Counter,
+    /// Sessions installed.
+    pub installed: Counter,
+    /// Sessions refused.
+    pub refused: Counter,
+    /// Sessions removed from the target, asked or not.
+    pub removed: Counter,
+    /// Requests that found no room in the ring to the manager; they are made again later.
+    pub full: Counter,
+    /// Verdicts about a session that has gone or is in another state.
+    pub ignored: Counter,
+    /// Packets that the target forwarded, from clients.
+    pub packets_in: Counter,
+    /// Bytes that the target forwarded, from clients.
+    pub bytes_in: Counter,
+    /// Packets that the target forwarded, from real servers.
+    pub packets_out: Counter,
+    /// Bytes that the target forwarded, from real servers.
+    pub bytes_out: Counter,
+}
+
 /// All counters of one worker.
 #[derive(Debug)]
 pub struct Counters {
@@ -106,6 +133,8 @@ pub struct Counters {
     /// RST and ICMP errors not sent because of their rate limit, or for want of room in the buffer; the packets they would
     /// have answered are among the drops.
     pub replies_limited: Counter,
+    /// What became of sessions with the target.
+    pub offload: Offload,
     drops: [Counter; DropReason::SLOTS],
     punts: [Counter; PUNT_REASONS],
     services: Box<[Traffic]>,
@@ -143,6 +172,7 @@ impl Counters {
             icmp_sent: Counter::default(),
             rst_sent: Counter::default(),
             replies_limited: Counter::default(),
+            offload: Offload::default(),
             drops: std::array::from_fn(|_| Counter::default()),
             punts: std::array::from_fn(|_| Counter::default()),
             services: traffic(services),

@@ -63,6 +63,13 @@ pub enum Place {
     V6(SessionIdx),
 }
 
+impl Place {
+    /// The place with this index in the table of family `A`.
+    pub fn of<A: Addr>(idx: SessionIdx) -> Place {
+        if A::IS_V6 { Place::V6(idx) } else { Place::V4(idx) }
+    }
+}
+
 /// The four ends of a session and its next hops: all that its two flow entries are made of.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ends<A> {
@@ -105,6 +112,24 @@ impl<A: Addr> Ends<A> {
         }
     }
 
+    /// The same with addresses of type `B`; `None` when that is another family.
+    fn family<B: Addr>(&self) -> Option<Ends<B>> {
+        let address = |a: A| B::from_ip(a.into());
+        Some(Ends {
+            client: address(self.client)?,
+            vip: address(self.vip)?,
+            server: address(self.server)?,
+            local: address(self.local)?,
+            cport: self.cport,
+            vport: self.vport,
+            rport: self.rport,
+            lport: self.lport,
+            proto: self.proto,
+            nexthop_in: self.nexthop_in,
+            nexthop_out: self.nexthop_out,
+        })
+    }
+
     /// What becomes of packets of this direction: the parameters of the flow entry's action.
     #[inline(always)]
     pub fn rewrite(&self, direction: Direction) -> Rewrite<A> {
@@ -134,6 +159,13 @@ pub enum AnyEnds {
     V4(Ends<Ipv4Addr>),
     /// IPv6.
     V6(Ends<Ipv6Addr>),
+}
+
+impl AnyEnds {
+    /// The ends of a session of family `A`; `None` for no address of that family, which there is not.
+    pub fn of<A: Addr>(ends: &Ends<A>) -> Option<AnyEnds> {
+        if A::IS_V6 { ends.family().map(AnyEnds::V6) } else { ends.family().map(AnyEnds::V4) }
+    }
 }
 
 /// What a worker asks of the manager.
@@ -183,6 +215,28 @@ pub enum Verdict {
     Idle(Place, Counted),
     /// There is no entry any more.
     Removed(Place, Counted),
+}
+
+impl Verdict {
+    /// Which session it is about.
+    pub fn place(&self) -> Place {
+        match *self {
+            Verdict::Installed(place)
+            | Verdict::Refused(place, _)
+            | Verdict::Active(place, _)
+            | Verdict::Idle(place, _)
+            | Verdict::Removed(place, _) => place,
+        }
+    }
+}
+
+impl Request {
+    /// Which session it is about.
+    pub fn place(&self) -> Place {
+        match *self {
+            Request::Install { place, .. } | Request::Remove { place } | Request::Check { place } => place,
+        }
+    }
 }
 
 /// The ring to the manager has no room.

@@ -50,6 +50,7 @@ reasons! {
     17 NoSession "no_session" "Belongs to no session and cannot open one.";
     18 IcmpNoSession "icmp_no_session" "An ICMP message about a packet of no session.";
     19 IcmpType "icmp_type" "An ICMP message of a type that is neither answered nor translated.";
+    20 OffloadRemoving "offload_removing" "The last session on this tuple is not out of the switch yet; a retransmission will find it gone.";
 
     // Admission: a new session that could not be made.
     24 NoServer "no_server" "No real server takes new connections (none configured, all down or weight 0).";

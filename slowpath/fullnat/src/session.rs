@@ -6,6 +6,7 @@
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey, Rewrite};
 use crate::id::{CPort, LPort, NexthopId, Proto, RPort, ServerId, ServiceId, VPort};
+use crate::offload::{self, Ends};
 use crate::ports::PortSpaceId;
 use crate::tcp::{Conn, State};
 use crate::time::Time;
@@ -35,7 +36,7 @@ pub struct Session<A> {
     pub rport: RPort,
     /// SNAT port on the local address.
     pub lport: LPort,
-    /// Protocol, state and sequence numbers.
+    /// Protocol, state and sequence numbers, and where the session is with the target.
     pub conn: Conn,
     /// [`Time::short`] of the last packet in either direction.
     pub last_seen: u32,
@@ -126,6 +127,29 @@ impl<A: Addr> Session<A> {
         now.expand(self.last_seen)
     }
 
+    /// Where the session is with the target.
+    #[inline(always)]
+    pub fn offload(&self) -> offload::State {
+        self.conn.offload()
+    }
+
+    /// What the session's flow entries are made of.
+    pub fn ends(&self) -> Ends<A> {
+        Ends {
+            client: self.client,
+            vip: self.vip,
+            server: self.server,
+            local: self.local,
+            cport: self.cport,
+            vport: self.vport,
+            rport: self.rport,
+            lport: self.lport,
+            proto: self.proto(),
+            nexthop_in: self.nexthop_in,
+            nexthop_out: self.nexthop_out,
+        }
+    }
+
     /// Whether an inbound segment, already shown to [`Conn::on_segment`], must carry the client's address (TOA). The
     /// caller leaves out segments with SYN or RST.
     #[inline(always)]
@@ -134,19 +158,45 @@ impl<A: Addr> Session<A> {
     }
 }
 
-/// What a session needs only at its beginning and end, and for an operator who looks.
+/// What a session needs only at its beginning and end, on its way to the target, and for an operator who looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cold {
     /// Seconds from the caller's origin to the session's first packet.
     pub created_s: u32,
     /// Where the local port goes back to.
     pub ports: PortSpaceId,
+    /// Bytes of frames of both directions while they were counted; stays at the largest number.
+    pub bytes: u32,
+    /// Second, modulo 2¹⁶, in which packets are counted.
+    window_s: u16,
+    /// Packets of both directions in that second; stays at the largest number.
+    window_packets: u16,
+    /// No [`offload::Request::Install`] before this second.
+    pub retry_s: u32,
 }
+
+const _: () = assert!(size_of::<Cold>() == 20);
 
 impl Cold {
     /// The cold part of a session that begins at `now` with a port of `ports`.
     pub fn new(now: Time, ports: PortSpaceId) -> Self {
-        Cold { created_s: (now.0 / 1000) as u32, ports }
+        Cold { created_s: now.seconds(), ports, bytes: 0, window_s: 0, window_packets: 0, retry_s: 0 }
+    }
+
+    /// Counts a packet of so many bytes; returns the bytes so far.
+    pub fn count_bytes(&mut self, bytes: u32) -> u32 {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.bytes
+    }
+
+    /// Counts a packet; returns how many there were in this second.
+    pub fn count_in_second(&mut self, now: Time) -> u16 {
+        let second = now.seconds() as u16;
+        if second != self.window_s {
+            (self.window_s, self.window_packets) = (second, 0);
+        }
+        self.window_packets = self.window_packets.saturating_add(1);
+        self.window_packets
     }
 
     /// When the session began, to the second.
@@ -203,6 +253,42 @@ mod tests {
         s.touch(Direction::Outbound, now);
         assert_eq!((s.packets_in, s.packets_out), (1, 2));
         assert_eq!(s.last_seen(now.after(5_000)), now);
+    }
+
+    #[test]
+    fn bytes_and_packets_in_a_second_are_counted() {
+        let mut cold = Cold::new(Time(5_000), PortSpaceId(1));
+        assert_eq!(
+            [cold.count_bytes(1_000), cold.count_bytes(500), cold.count_bytes(u32::MAX)],
+            [1_000, 1_500, u32::MAX]
+        );
+        // The first second of all is the one that a new session's window is in.
+        for (ms, packets) in [(0, 1), (999, 2), (1_000, 1), (1_999, 2), (2_000, 1), (65_536_000 + 2_500, 2)] {
+            assert_eq!(cold.count_in_second(Time(ms)), packets, "{ms}");
+        }
+        assert!((0..70_000).all(|_| cold.count_in_second(Time(9_000)) > 0));
+        assert_eq!(cold.count_in_second(Time(9_000)), u16::MAX);
+    }
+
+    #[test]
+    fn ends_give_the_same_keys_and_rewrites() {
+        for s in [session(7, true), session(8, false)] {
+            for direction in [Direction::Inbound, Direction::Outbound] {
+                assert_eq!(s.ends().key(direction), s.key(direction));
+                assert_eq!(s.ends().rewrite(direction), s.rewrite(direction));
+            }
+        }
+    }
+
+    #[test]
+    fn the_state_of_offload_disturbs_nothing_else() {
+        let mut s = session(3, false);
+        let before = s.conn;
+        for state in offload::State::ALL.into_iter().chain([offload::State::None]) {
+            s.conn.set_offload(state);
+            assert_eq!((s.offload(), s.conn.state, s.conn.wants_toa()), (state, before.state, before.wants_toa()));
+        }
+        assert_eq!(s.conn, before);
     }
 
     #[test]

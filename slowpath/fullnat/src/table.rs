@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!  key ─hash─▶ index bucket (64 bytes) ─value─▶ slab index and direction ─▶ Session (64 or 128 bytes)
-//!                                                                          Cold (8), wheel links (8): arrays beside
+//!                                                                         Cold (20), wheel links (8): arrays beside
 //! ```
 //!
-//! Everything is sized at start and never moves: 104 bytes per IPv4 session and 168 per IPv6 session. The index
+//! Everything is sized at start and never moves: 116 bytes per IPv4 session and 180 per IPv6 session. The index
 //! is touched at start; the arrays page by page, as the number of sessions first reaches them.
 //!
 //! For a burst: hash all keys and prefetch their [buckets](SessionTable::bucket), [probe](SessionTable::probe) all and prefetch
@@ -15,6 +15,7 @@ use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey};
 use crate::hash::{FlowHasher, KeyHash};
 use crate::index::{Bucket, Index, NO_VALUE, Probe};
+use crate::offload;
 use crate::session::{Cold, Session};
 use crate::tcp::State;
 use crate::time::Time;
@@ -164,6 +165,12 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
         self.get(idx).and(self.cold.get(idx.0 as usize))
     }
 
+    /// The session at `idx` with its cold part, if there is one. See [`SessionTable::get_mut`].
+    pub fn get_both_mut(&mut self, idx: SessionIdx) -> Option<(&mut Session<A>, &mut Cold)> {
+        let session = self.slab.get_mut(idx.0 as usize).filter(|session| session.conn.state != State::Free)?;
+        Some((session, self.cold.get_mut(idx.0 as usize)?))
+    }
+
     /// Adds a session whose timer first looks at it at `deadline`.
     pub fn insert(&mut self, session: Session<A>, cold: Cold, deadline: Time) -> Result<SessionIdx, InsertError> {
         debug_assert_ne!(session.conn.state, State::Free);
@@ -199,9 +206,10 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
         }
     }
 
-    /// Removes the session at `idx`, if there is one. Giving back its local port is the caller's.
+    /// Removes the session at `idx`, if there is one and the target has nothing of it. Giving back its local port is the
+    /// caller's.
     pub fn remove(&mut self, idx: SessionIdx) -> Option<(Session<A>, Cold)> {
-        let session = self.get(idx)?.clone();
+        let session = self.get(idx).filter(|session| session.offload() == offload::State::None)?.clone();
         for direction in [Direction::Inbound, Direction::Outbound] {
             let removed = self.index.remove(self.hash(&session.key(direction)), idx.value(direction));
             debug_assert!(removed, "session {} was not in the index", idx.0);
@@ -219,20 +227,21 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
         }
     }
 
-    /// Removes and returns the next session whose deadline, as `deadline` tells it now, has passed. Call it until it
-    /// returns None; then nothing more is due, or `budget` is used up (each session looked at and each tick of the wheel
-    /// passed costs one) and the rest is for the next round.
-    pub fn pop_expired(
+    /// The next session whose deadline, as `deadline` tells it now, has passed. Its timer is off now: the caller either
+    /// [removes](SessionTable::remove) it or [files](SessionTable::file) it anew. Call it until it returns None; then
+    /// nothing more is due, or `budget` is used up (each session looked at and each tick of the wheel passed costs one) and
+    /// the rest is for the next round.
+    pub fn pop_due(
         &mut self,
         now: Time,
         budget: &mut usize,
         deadline: impl Fn(&Session<A>) -> Time,
-    ) -> Option<(Session<A>, Cold)> {
+    ) -> Option<SessionIdx> {
         while let Some(at) = self.wheel.poll(now, budget) {
             let Some(session) = self.get(SessionIdx(at)) else { continue };
             let deadline = deadline(session);
             if deadline <= now {
-                return self.remove(SessionIdx(at));
+                return Some(SessionIdx(at));
             }
             self.wheel.file(at, deadline);
         }

@@ -15,11 +15,16 @@
 //! arithmetic of RFC 9293, section 3.4. A segment moves them, or the state, only when its acknowledgment is one its
 //! sender could have sent and its sequence number is near what was seen; a blind attacker has to guess both. Every
 //! segment is forwarded, whatever the machine thinks of it: the ends judge for themselves, and better.
+//!
+//! While a switch forwards a connection the machine sees only what the switch hands up, FIN and RST above all, and its
+//! numbers are out of date then. What it does about that is in [`lost`].
 
 use crate::flow::Direction;
+use crate::offload;
 pub use crate::wire::tcp::Segment;
 use crate::wire::tcp::TcpFlags;
 
+pub mod lost;
 mod timeouts;
 pub use timeouts::Timeouts;
 
@@ -144,12 +149,21 @@ impl Outcome {
     }
 }
 
-/// The session's service tells the real server the client's address.
-const TOA: u8 = 1;
 /// TOA still goes on inbound segments.
-const TOA_PENDING: u8 = 2;
+const TOA_PENDING: u8 = 1 << 0;
+/// Without [`TOA_PENDING`]: the real server was told the client's address. With it: only what the client acknowledges
+/// proves that the server was told, because the client's SYN carried data, or might have.
+const TOA_NOTE: u8 = 1 << 1;
 /// The client sent another SYN than the one that began the connection. If the server takes it, its SYN-ACK will tell.
-const RESYN: u8 = 4;
+const RESYN: u8 = 1 << 2;
+/// By direction: its numbers were lost, and none of its segments was seen since.
+const LOST: [u8; 2] = [1 << 3, 1 << 4];
+/// Segments have passed by the machine, so that one end may acknowledge what was not seen of the other.
+const PASSED_BY: u8 = 1 << 5;
+/// Where an [`offload::State`] is: the machine keeps it for the session, whose line has no other bit free. The first
+/// packet of a burst brings that line anyway, and one look at the flags tells whether a session may be installed.
+const OFFLOAD: u8 = 0b11 << OFFLOAD_SHIFT;
+const OFFLOAD_SHIFT: u32 = 6;
 
 /// A session's protocol state: 20 bytes of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -163,8 +177,9 @@ pub struct Conn {
     /// The state.
     pub state: State,
     flags: u8,
-    /// With [`RESYN`]: the low half of the acknowledgment that the other SYN asks for.
-    resyn: u16,
+    /// With [`RESYN`]: the low half of the acknowledgment that the other SYN asks for. In a tentative [`State::Close`]:
+    /// the state before.
+    aside: u16,
 }
 
 const _: () = assert!(size_of::<Conn>() == 20);
@@ -195,25 +210,33 @@ fn sides(direction: Direction) -> (usize, usize) {
 impl Conn {
     /// A UDP session's.
     pub fn udp() -> Self {
-        Conn { end: [0; 2], ack: [0; 2], state: State::Udp, flags: 0, resyn: 0 }
+        Conn { end: [0; 2], ack: [0; 2], state: State::Udp, flags: 0, aside: 0 }
     }
 
     /// A TCP session's that the client's `syn` opens. With `toa` the real server is told the client's address.
     pub fn tcp(syn: &Segment, toa: bool) -> Self {
         let isn_end = syn.seq.wrapping_add(1);
+        let flags = match (toa, syn.payload_len) {
+            (false, _) => 0,
+            (true, 0) => TOA_PENDING,
+            (true, _) => TOA_PENDING | TOA_NOTE,
+        };
         // Data on the SYN (RFC 7413) may be acknowledged or not.
         Conn {
             end: [isn_end.wrapping_add(u32::from(syn.payload_len)), 0],
             ack: [0, isn_end],
             state: State::SynSent,
-            flags: if toa { TOA | TOA_PENDING } else { 0 },
-            resyn: 0,
+            flags,
+            aside: 0,
         }
     }
 
-    /// Whether an inbound segment without SYN and RST, already shown to [`Conn::on_segment`], must carry TOA: from the
-    /// handshake ACK until the client has acknowledged something beyond the server's SYN. By then the server has got
-    /// one of those segments, or it would not have sent data.
+    /// Whether an inbound segment without SYN and RST, already shown to [`Conn::on_segment`], must carry TOA. All do from
+    /// the handshake ACK on until it is certain that the server has got one of them, by either of two signs:
+    ///
+    /// - The client acknowledged something beyond the server's SYN. A server sends nothing before its handshake is complete.
+    /// - The server acknowledged something beyond the client's SYN. It was sent after that, in a segment with TOA. This
+    ///   says nothing when the SYN itself carried data (RFC 7413).
     #[inline(always)]
     pub fn wants_toa(&self) -> bool {
         self.flags & TOA_PENDING != 0 && self.state >= State::SynRecv
@@ -223,7 +246,10 @@ impl Conn {
     #[inline]
     pub fn on_segment(&mut self, direction: Direction, segment: &Segment) -> Outcome {
         let from = self.state;
-        let event = match from {
+        if from == State::Close && self.is_lost() && !segment.flags.has(TcpFlags::RST) {
+            self.revive();
+        }
+        let event = match self.state {
             State::Free | State::Udp => Event::None,
             _ if segment.flags.has(TcpFlags::RST) => self.on_rst(direction, segment),
             _ if segment.flags.has(TcpFlags::SYN) => self.on_syn(direction, segment),
@@ -250,7 +276,11 @@ impl Conn {
             }
             _ => rst.seq == self.ack[peer] || rst.seq == self.end[own],
         };
-        if !valid {
+        if valid {
+            self.flags &= !(LOST[IN] | LOST[OUT]);
+        } else if self.flags & LOST[own] != 0 && self.is_tracked() {
+            self.close_tentatively();
+        } else {
             return Event::RstIgnored;
         }
         self.state = State::Close;
@@ -275,9 +305,10 @@ impl Conn {
             // that lives, its challenge ACK (RFC 5961, section 4.2) makes a client in earnest send a valid RST.
             _ => {
                 let isn_end = syn.seq.wrapping_add(1);
-                if self.state != State::SynSent || isn_end != self.ack[OUT] {
+                let opening = matches!(self.state, State::SynSent | State::SynRecv);
+                if !opening || isn_end != self.ack[OUT] {
                     self.flags |= RESYN;
-                    self.resyn = isn_end as u16;
+                    self.aside = isn_end as u16;
                 }
                 Event::None
             }
@@ -296,15 +327,26 @@ impl Conn {
             }
             self.state = State::SynRecv;
         } else if self.takes_resyn(syn_ack) {
-            let toa = if self.flags & TOA != 0 { TOA | TOA_PENDING } else { 0 };
+            // Whether that SYN carried data was not noted.
+            let toa = if self.flags & (TOA_PENDING | TOA_NOTE) != 0 { TOA_PENDING | TOA_NOTE } else { 0 };
             *self = Conn {
                 end: [syn_ack.ack, syn_ack.seq_end()],
                 ack: [isn_end, syn_ack.ack],
                 state: State::SynRecv,
-                flags: toa,
-                resyn: 0,
+                flags: toa | self.flags & OFFLOAD,
+                aside: 0,
             };
         }
+    }
+
+    /// Whether this segment, not yet shown to [`Conn::on_segment`], begins a new connection on the tuples of this one: a
+    /// SYN-ACK of a server that forgot this one, to a new SYN of the client.
+    pub fn begins_anew(&self, direction: Direction, segment: &Segment) -> bool {
+        direction == Direction::Outbound
+            && segment.flags.has(TcpFlags::SYN)
+            && segment.flags.has(TcpFlags::ACK)
+            && !segment.flags.has(TcpFlags::RST)
+            && self.takes_resyn(segment)
     }
 
     /// Whether a SYN-ACK answers the client's other SYN: the server knew nothing of this connection, or no longer does,
@@ -313,7 +355,7 @@ impl Conn {
         let living = self.state.is_synchronized() && self.state != State::TimeWait;
         let isn_end = syn_ack.seq.wrapping_add(1);
         let old = within(isn_end, self.end[OUT].wrapping_sub(SLACK), self.end[OUT].wrapping_add(SLACK));
-        self.flags & RESYN != 0 && self.resyn == syn_ack.ack as u16 && (self.state == State::SynSent || living && !old)
+        self.flags & RESYN != 0 && self.aside == syn_ack.ack as u16 && (self.state == State::SynSent || living && !old)
     }
 
     /// The first inbound segment that acknowledges the server's SYN. Nobody can send it who did not get the SYN-ACK.
@@ -337,16 +379,21 @@ impl Conn {
     fn on_ack(&mut self, direction: Direction, segment: &Segment) {
         let (own, peer) = sides(direction);
         let end = segment.seq_end();
-        let believable = segment.flags.has(TcpFlags::ACK)
-            && within(segment.ack, self.ack[own].wrapping_sub(SLACK), self.end[peer])
-            && within(end, self.ack[peer].wrapping_sub(SLACK), self.end[own].wrapping_add(SLACK));
+        let believable = if self.flags & PASSED_BY != 0 {
+            self.find(direction, segment)
+        } else {
+            segment.flags.has(TcpFlags::ACK)
+                && within(segment.ack, self.ack[own].wrapping_sub(SLACK), self.end[peer])
+                && within(end, self.ack[peer].wrapping_sub(SLACK), self.end[own].wrapping_add(SLACK))
+        };
         if !believable {
             return;
         }
         if after(segment.ack, self.ack[own]) {
             self.ack[own] = segment.ack;
-            if direction == Direction::Inbound {
-                self.flags &= !TOA_PENDING;
+            // Settled for good in either case; what is left of the flags tells a later connection what it needs to know.
+            if self.flags & TOA_PENDING != 0 && (direction == Direction::Inbound || self.flags & TOA_NOTE == 0) {
+                self.flags = self.flags & !TOA_PENDING | TOA_NOTE;
             }
         }
         if segment.flags.has(TcpFlags::FIN) && self.state != State::SynRecv {
@@ -364,7 +411,7 @@ impl Conn {
         if self.state.fin_seen(direction) {
             // A retransmission ends where the first one did. Should they differ, one was forged; the true one will be
             // repeated until it is acknowledged, so the latest is taken.
-            if !after(self.ack[peer], end) {
+            if self.flags & LOST[peer] != 0 || !after(self.ack[peer], end) {
                 self.end[own] = end;
             }
         } else if !after(self.end[own], end) {

@@ -17,6 +17,12 @@ impl Time {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// Whole seconds since the origin. Wraps after 136 years.
+    #[inline(always)]
+    pub fn seconds(self) -> u32 {
+        (self.0 / 1000) as u32
+    }
+
     /// The low 32 bits, for compact storage beside a packet's other state. Wraps after 49.7 days; read it back with
     /// [`Time::expand`] within 24 days.
     #[inline(always)]

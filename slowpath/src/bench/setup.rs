@@ -126,6 +126,7 @@ impl Shared {
             persistence: Arc::new(Persistence::new(8, [3, 4])),
             counters: Arc::clone(&counters),
             plan: Arc::clone(&self.plan),
+            offload: None,
             now: Time(0),
         });
         let worker = Worker {

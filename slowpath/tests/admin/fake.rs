@@ -13,10 +13,12 @@ use carom::daemon::{InterfaceStats, NeighborRecord, ReloadError, SessionPage, Se
 use fullnat::counters::{Counters, Traffic};
 use fullnat::forward::{PortView, SessionView};
 use fullnat::id::{Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
+use fullnat::offload::{self, Place};
 use fullnat::plan::{Interface, LocalPool, PersistenceRule, Plan, Server, ServerShared, Service};
 use fullnat::reason::DropReason;
 use fullnat::route::Routes;
 use fullnat::sched::SchedulerKind;
+use fullnat::table::SessionIdx;
 use fullnat::tcp::{State, Timeouts};
 use fullnat::wire::Mac;
 use tempfile::TempDir;
@@ -270,6 +272,8 @@ fn sessions() -> Vec<SessionRecord> {
             expires_ms: 898_750,
             packets_in: 7,
             packets_out: 9,
+            place: Place::V4(SessionIdx(0)),
+            offload: offload::State::None,
         },
     };
     vec![

@@ -179,6 +179,7 @@ impl Rig {
                 persistence: Arc::clone(&persistence),
                 counters: Arc::clone(&counters),
                 plan: plan(1, &rig.shared, 0),
+                offload: None,
                 now: Time(0),
             });
             rig.workers.push(Worker {

@@ -8,6 +8,7 @@ use crate::forward::{Arrival, Desk, Family, Output, Rx};
 use crate::frame::Frame;
 use crate::id::{CPort, IfaceId, NexthopId, Proto};
 use crate::neighbor::Hop;
+use crate::offload;
 use crate::reason::DropReason;
 use crate::table::SessionIdx;
 use crate::tcp::{Event, Outcome};
@@ -34,20 +35,30 @@ impl<F: Frame> Desk<F> {
             return self.counters.count_drop(DropReason::NoSession);
         };
         if arrival.flow.key.proto == Proto::Tcp {
-            let outcome = session.conn.on_segment(direction, &tcp::segment(arrival.frame.bytes(), &arrival.flow));
+            let segment = tcp::segment(arrival.frame.bytes(), &arrival.flow);
+            if self.offload.is_some()
+                && session.offload() != offload::State::None
+                && !self.shared_with_target(rx, family, (idx, direction), &segment, out)
+            {
+                return;
+            }
+            let Some(session) = family.sessions.get_mut(idx) else { return };
+            let outcome = session.conn.on_segment(direction, &segment);
             if outcome.event == Event::Reopen {
                 return self.reopen(rx, family, idx, arrival, out);
             }
             if outcome.changed() || outcome.event != Event::None {
-                self.note(rx, family, idx, &outcome);
+                self.note(rx, family, idx, &outcome, out);
             }
         }
         let Some(session) = family.sessions.get_mut(idx) else { return };
         session.touch(direction, rx.now);
         let rewrite = session.rewrite(direction);
         let toa = session.wants_toa();
+        let for_target = self.offload.is_some() && session.conn.may_offload();
+        let len = arrival.frame.bytes().len();
         let traffic = [self.counters.service(session.service_id), self.counters.server(session.server_id)];
-        count(traffic, direction, arrival.frame.bytes().len());
+        count(traffic, direction, len);
         let Some(hop) = self.neighbors.hop(rewrite.nexthop) else {
             return self.counters.count_drop(DropReason::NeighborFailed);
         };
@@ -66,6 +77,9 @@ impl<F: Frame> Desk<F> {
         }
         rewrite::apply(arrival.frame.bytes_mut(), &arrival.flow, &rewrite);
         self.emit(rx, rewrite.nexthop, hop, arrival.frame, out);
+        if for_target {
+            self.consider(rx, family, idx, len, out);
+        }
     }
 
     /// Removes TOA options the client made up, and adds the true one where the real server needs it.
@@ -117,7 +131,14 @@ impl<F: Frame> Desk<F> {
 
     /// Acts on what a segment changed.
     #[cold]
-    fn note<A: Addr>(&self, rx: Rx<'_>, family: &mut Family<A>, idx: SessionIdx, outcome: &Outcome) {
+    fn note<A: Addr>(
+        &self,
+        rx: Rx<'_>,
+        family: &mut Family<A>,
+        idx: SessionIdx,
+        outcome: &Outcome,
+        out: &mut impl Output<F>,
+    ) {
         match outcome.event {
             Event::RstIgnored => self.counters.rst_ignored.add(1),
             Event::Established => self.counters.handshakes.add(1),
@@ -129,9 +150,11 @@ impl<F: Frame> Desk<F> {
         {
             family.sessions.file(idx, rx.now.after(ms));
         }
+        self.remove_if_closing(rx.now, family, idx, out);
     }
 
-    /// A client uses its tuple again: the old session ends, the packet opens a new one.
+    /// A client uses its tuple again: the old session ends, the packet opens a new one. Not while the target may have
+    /// entries of the old one, which would catch the new one's packets: then the client has to send its SYN once more.
     #[cold]
     fn reopen<A: Addr>(
         &mut self,
@@ -141,6 +164,10 @@ impl<F: Frame> Desk<F> {
         arrival: Arrival<F, A>,
         out: &mut impl Output<F>,
     ) {
+        if family.sessions.get(idx).is_some_and(|session| session.offload() != offload::State::None) {
+            self.remove_if_closing(rx.now, family, idx, out);
+            return self.counters.count_drop(DropReason::OffloadRemoving);
+        }
         self.counters.sessions_reopened.add(1);
         if let Some(ended) = family.sessions.remove(idx) {
             self.ended(rx.plan, rx.now, family, ended);

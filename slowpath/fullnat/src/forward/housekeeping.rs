@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::addr::Addr;
+use crate::forward::offload::must_leave_target;
 use crate::forward::{Desk, Family, Forwarder, Output, link};
 use crate::frame::Frame;
 use crate::id::{IfaceId, ServiceId, WorkerId};
@@ -28,8 +29,8 @@ impl<F: Frame> Forwarder<F> {
     /// Does what is due. Call it in every round of the worker's loop; it is cheap when nothing is.
     pub fn tick(&mut self, now: Time, out: &mut impl Output<F>) {
         let Forwarder { plan, desk, v4, v6, announce, announced } = self;
-        desk.expire(plan, now, v4);
-        desk.expire(plan, now, v6);
+        desk.expire(plan, now, v4, out);
+        desk.expire(plan, now, v6, out);
         desk.send_pending(plan, now, out);
         desk.probe(plan, now, out);
         desk.counters.sessions_v4.set(v4.sessions.len() as u64);
@@ -95,15 +96,14 @@ impl Prepared {
 }
 
 impl<F: Frame> Desk<F> {
-    /// Ends sessions whose deadline has passed.
-    fn expire<A: Addr>(&mut self, plan: &Plan, now: Time, family: &mut Family<A>) {
+    /// Ends sessions whose deadline has passed, once the target has nothing of them.
+    fn expire<A: Addr>(&mut self, plan: &Plan, now: Time, family: &mut Family<A>, out: &mut impl Output<F>) {
         let mut budget = EXPIRE_BUDGET;
-        let deadline = |session: &Session<A>| {
-            let timeout = timeouts(plan, session.service_id).of(session.conn.state);
-            session.last_seen(now).after(timeout)
-        };
-        while let Some(ended) = family.sessions.pop_expired(now, &mut budget, deadline) {
-            self.ended(plan, now, family, ended);
+        while let Some(idx) = family.sessions.pop_due(now, &mut budget, |session| due(plan, now, session)) {
+            match family.sessions.remove(idx) {
+                Some(ended) => self.ended(plan, now, family, ended),
+                None => self.due_with_target(now, family, idx, out),
+            }
         }
     }
 
@@ -145,6 +145,16 @@ impl<F: Frame> Desk<F> {
             send_made(plan, probe.iface, out, |frame, mac| ask(plan, probe, frame, mac));
         }
     }
+}
+
+/// When a session ends if no packet comes.
+pub(super) fn deadline<A: Addr>(plan: &Plan, now: Time, session: &Session<A>) -> Time {
+    session.last_seen(now).after(timeouts(plan, session.service_id).of(session.conn.state))
+}
+
+/// When there is something to do about a session if no packet comes.
+fn due<A: Addr>(plan: &Plan, now: Time, session: &Session<A>) -> Time {
+    if must_leave_target(session) { now } else { deadline(plan, now, session) }
 }
 
 /// The timeouts of a service; the defaults for one that is gone.

@@ -8,6 +8,8 @@
 //!                                                             ▸ session ─▶ as a hit
 //!  ICMP ─▶ echo answered, error translated by the session of the packet inside
 //!  ARP, neighbour discovery ─▶ answered for our addresses, learned for next hops
+//!
+//!  established ─▶ Install ─▶ offload manager ─▶ verdict: the target forwards, and hands up what ends the session
 //! ```
 //!
 //! The stages have the same names in the P4 program: parse, flow, rewrite, nexthop.
@@ -17,6 +19,7 @@ mod hit;
 mod housekeeping;
 mod icmp;
 mod link;
+mod offload;
 mod output;
 mod reply;
 mod show;
@@ -36,6 +39,7 @@ use crate::frame::Frame;
 use crate::hash::FlowHasher;
 use crate::id::{IfaceId, WorkerId};
 use crate::neighbor::{Housekeeper, Neighbors, PendingQueue, Probes};
+use crate::offload::Gate;
 use crate::persistence::Persistence;
 use crate::plan::Plan;
 use crate::ports::PortSpaces;
@@ -79,6 +83,8 @@ pub struct Setup {
     pub counters: Arc<Counters>,
     /// The first plan.
     pub plan: Arc<Plan>,
+    /// From when on sessions are offloaded; none when there is no target.
+    pub offload: Option<Arc<Gate>>,
     /// Now.
     pub now: Time,
 }
@@ -109,6 +115,8 @@ struct Desk<F: Frame> {
     probes: Probes,
     icmp_limit: RateLimit,
     reset_limit: RateLimit,
+    /// None without a target: then no session is ever offloaded.
+    offload: Option<Arc<Gate>>,
 }
 
 /// What one family needs: its sessions and its local ports.
@@ -153,6 +161,7 @@ impl<F: Frame> Forwarder<F> {
                 pending: PendingQueue::new(setup.pending_per_nexthop),
                 icmp_limit: RateLimit::new(setup.icmp_per_second),
                 reset_limit: RateLimit::new(setup.resets_per_second),
+                offload: setup.offload,
             },
             v4: Family::new(setup.sessions_v4, hasher, setup.seed, setup.now),
             v6: Family::new(setup.sessions_v6, hasher, setup.seed ^ 1, setup.now),

@@ -7,8 +7,10 @@ use crate::forward::housekeeping::timeouts;
 use crate::forward::{Family, Forwarder};
 use crate::frame::Frame;
 use crate::id::{Proto, ServerId, ServiceId};
+use crate::offload;
 use crate::plan::Plan;
 use crate::session::{Cold, Session};
+use crate::table::SessionIdx;
 use crate::tcp::State;
 use crate::time::Time;
 
@@ -41,6 +43,10 @@ pub struct SessionView {
     pub packets_in: u32,
     /// Packets from the real server; wraps at 2³².
     pub packets_out: u32,
+    /// Which of its worker's sessions it is.
+    pub place: offload::Place,
+    /// Where it is with the target.
+    pub offload: offload::State,
 }
 
 /// Use of the local ports of one local address towards one real server, on one worker.
@@ -109,11 +115,11 @@ fn scan<A: Addr>(
     show: &mut impl FnMut(SessionView),
 ) -> Option<u32> {
     let (sessions, next) = family.sessions.scan(from, slots);
-    sessions.for_each(|(_, session, cold)| show(view(plan, now, session, cold)));
+    sessions.for_each(|(idx, session, cold)| show(view(plan, now, idx, session, cold)));
     next
 }
 
-fn view<A: Addr>(plan: &Plan, now: Time, session: &Session<A>, cold: &Cold) -> SessionView {
+fn view<A: Addr>(plan: &Plan, now: Time, idx: SessionIdx, session: &Session<A>, cold: &Cold) -> SessionView {
     let idle_ms = now.since(session.last_seen(now));
     SessionView {
         proto: session.proto(),
@@ -129,6 +135,8 @@ fn view<A: Addr>(plan: &Plan, now: Time, session: &Session<A>, cold: &Cold) -> S
         expires_ms: timeouts(plan, session.service_id).of(session.conn.state).saturating_sub(idle_ms),
         packets_in: session.packets_in,
         packets_out: session.packets_out,
+        place: offload::Place::of::<A>(idx),
+        offload: session.offload(),
     }
 }
 

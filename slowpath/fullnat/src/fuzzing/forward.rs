@@ -199,6 +199,7 @@ impl Bench {
                 persistence: Arc::clone(&persistence),
                 counters: Arc::clone(&counters),
                 plan: Arc::clone(&plan),
+                offload: None,
                 now,
             };
             (Forwarder::new(setup), counters)

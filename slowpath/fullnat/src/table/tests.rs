@@ -69,8 +69,12 @@ fn expires_by_the_deadline_there_is_then() {
     }
     let expired = |t: &mut SessionTable<_>, now| {
         let mut budget = 1_000;
-        let mut ports: Vec<u32> =
-            std::iter::from_fn(|| t.pop_expired(now, &mut budget, idle)).map(|e| e.1.ports.0).collect();
+        let mut ports: Vec<u32> = std::iter::from_fn(|| {
+            let due = t.pop_due(now, &mut budget, idle)?;
+            t.remove(due)
+        })
+        .map(|e| e.1.ports.0)
+        .collect();
         ports.sort_unstable();
         ports
     };
@@ -171,10 +175,14 @@ fn agrees_with_a_map<H: KeyHash>(hasher: H, max: usize, steps: usize, seed: u64)
             _ => {
                 now = now.after(rng.below(500) as u64);
                 let mut budget = 50;
-                while let Some((s, _)) =
-                    t.pop_expired(now, &mut budget, |s| deadlines[&oracle[&s.key(Direction::Inbound)].0])
+                while let Some(idx) = t.pop_due(now, &mut budget, |s| deadlines[&oracle[&s.key(Direction::Inbound)].0])
                 {
-                    let (idx, _) = oracle[&s.key(Direction::Inbound)];
+                    if rng.chance(1, 4) {
+                        deadlines.insert(idx, now.after(700));
+                        t.file(idx, now.after(700));
+                        continue;
+                    }
+                    let (s, _) = t.remove(idx).unwrap();
                     assert!(deadlines.remove(&idx).unwrap() <= now, "expired too early");
                     forget(&mut oracle, &s);
                 }

@@ -3,6 +3,7 @@
 use super::*;
 use Direction::{Inbound, Outbound};
 
+mod lost;
 mod simulation;
 
 const FIN: TcpFlags = TcpFlags::FIN;
@@ -296,7 +297,7 @@ fn the_client_address_is_told_until_data_is_acknowledged() {
     for segment in [seg(ACK, 101, 501, 0), seg(ACK, 101, 501, 1400), seg(ACK, 1501, 501, 1400), seg(ACK, 101, 501, 9)] {
         conn.on_segment(Inbound, &segment);
         assert!(conn.wants_toa());
-        conn.on_segment(Outbound, &seg(ACK, 501, 1501, 300));
+        conn.on_segment(Outbound, &seg(ACK, 501, 101, 300));
     }
     conn.on_segment(Inbound, &seg(ACK, 2901, 501 + SLACK, 0));
     assert!(conn.wants_toa(), "an impossible acknowledgment says nothing");
@@ -309,6 +310,29 @@ fn the_client_address_is_told_until_data_is_acknowledged() {
     off.on_segment(Outbound, &seg(SYN | ACK, 500, 101, 0));
     off.on_segment(Inbound, &seg(ACK, 101, 501, 0));
     assert!(!off.wants_toa());
+}
+
+#[test]
+fn the_client_address_was_told_too_when_the_server_acknowledges_what_came_with_it() {
+    let mut conn = opened();
+    conn.on_segment(Outbound, &seg(SYN | ACK, 500, 101, 0));
+    conn.on_segment(Outbound, &seg(ACK, 501, 200, 0));
+    assert!(conn.wants_toa(), "it cannot have got that");
+    conn.on_segment(Inbound, &seg(ACK, 101, 501, 1400));
+    conn.on_segment(Outbound, &seg(ACK, 501, 101, 0));
+    conn.on_segment(Outbound, &seg(ACK, 501, 1502, 0));
+    assert!(conn.wants_toa(), "nothing new, or impossible");
+    conn.on_segment(Outbound, &seg(ACK, 501, 102, 0));
+    assert!(!conn.wants_toa());
+
+    // With data on the SYN the server may acknowledge, and answer, before it got a segment with TOA.
+    let mut fast = Conn::tcp(&seg(SYN, 100, 0, 10), true);
+    fast.on_segment(Outbound, &seg(SYN | ACK, 500, 101, 0));
+    fast.on_segment(Inbound, &seg(ACK, 111, 501, 0));
+    fast.on_segment(Outbound, &seg(ACK, 501, 111, 100));
+    assert!(fast.wants_toa());
+    fast.on_segment(Inbound, &seg(ACK, 111, 601, 0));
+    assert!(!fast.wants_toa());
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn enter(books: &mut Books, name: impl Into<String>, n: u64) {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, &Counter); 16] {
+fn named(c: &Counters) -> [(&'static str, &Counter); 26] {
     [
         ("handshakes", &c.handshakes),
         ("sessions_created", &c.sessions_created),
@@ -57,6 +57,16 @@ fn named(c: &Counters) -> [(&'static str, &Counter); 16] {
         ("icmp_sent", &c.icmp_sent),
         ("rst_sent", &c.rst_sent),
         ("replies_limited", &c.replies_limited),
+        ("offload.asked", &c.offload.asked),
+        ("offload.installed", &c.offload.installed),
+        ("offload.refused", &c.offload.refused),
+        ("offload.removed", &c.offload.removed),
+        ("offload.full", &c.offload.full),
+        ("offload.ignored", &c.offload.ignored),
+        ("offload.packets_in", &c.offload.packets_in),
+        ("offload.bytes_in", &c.offload.bytes_in),
+        ("offload.packets_out", &c.offload.packets_out),
+        ("offload.bytes_out", &c.offload.bytes_out),
     ]
 }
 

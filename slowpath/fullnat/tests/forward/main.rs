@@ -8,6 +8,7 @@ mod consistency;
 mod icmp;
 mod link;
 mod noise;
+mod offload;
 mod rss;
 mod sim;
 mod talk;

@@ -8,6 +8,7 @@ use fullnat::forward::{Forwarder, Output, PortView, Prepared, SessionView, Setup
 use fullnat::frame::{Frame, HeapFrame};
 use fullnat::id::{IfaceId, WorkerId};
 use fullnat::neighbor::{Neighbors, Pins};
+use fullnat::offload::{Full, Gate, Request, Threshold, Verdict};
 use fullnat::persistence::Persistence;
 use fullnat::plan::Plan;
 use fullnat::ports::LportOwners;
@@ -31,6 +32,9 @@ pub struct Wires {
     sent: Vec<Sent>,
     handed: VecDeque<(WorkerId, IfaceId, HeapFrame)>,
     allocated: u64,
+    requests: Vec<Request>,
+    /// How many requests the ring takes.
+    room: usize,
 }
 
 impl Output<HeapFrame> for Wires {
@@ -46,6 +50,12 @@ impl Output<HeapFrame> for Wires {
         self.allocated += 1;
         Some(frame(&[]))
     }
+
+    fn offload(&mut self, request: Request) -> Result<(), Full> {
+        self.room = self.room.checked_sub(1).ok_or(Full)?;
+        self.requests.push(request);
+        Ok(())
+    }
 }
 
 /// How a simulation differs from the usual.
@@ -58,6 +68,8 @@ pub struct Options {
     pub pending_per_nexthop: usize,
     /// Next hops are known from the start.
     pub pinned: bool,
+    /// When sessions are offloaded; without, there is no target.
+    pub offload: Option<Threshold>,
 }
 
 impl Default for Options {
@@ -69,6 +81,7 @@ impl Default for Options {
             replies_per_second: 1_000_000,
             pending_per_nexthop: 16,
             pinned: true,
+            offload: None,
         }
     }
 }
@@ -83,6 +96,19 @@ impl Options {
 pub struct Worker {
     pub forwarder: Forwarder<HeapFrame>,
     pub counters: Arc<Counters>,
+    /// What it asked of the offload manager, and how much more it may ask.
+    pub requests: VecDeque<Request>,
+    pub room: usize,
+}
+
+impl Worker {
+    /// The forwarder does something with the wires.
+    fn with(&mut self, wires: &mut Wires, act: impl FnOnce(&mut Forwarder<HeapFrame>, &mut Wires)) {
+        wires.room = self.room;
+        act(&mut self.forwarder, wires);
+        self.room = wires.room;
+        self.requests.extend(wires.requests.drain(..));
+    }
 }
 
 /// The balancer in its network.
@@ -99,6 +125,7 @@ pub struct Sim {
     /// Frames transmitted, and those of them that answer no other.
     pub transmitted: u64,
     pub made: u64,
+    pub gate: Option<Arc<Gate>>,
     pins: u32,
     plan: Arc<Plan>,
     seen: Books,
@@ -117,6 +144,7 @@ impl Sim {
         }
         let pins = neighbors.iter().map(|n| n.holders).sum();
         let persistence = Arc::new(Persistence::new(1024, [3, 4]));
+        let gate = options.offload.map(|threshold| Arc::new(Gate::new(threshold)));
         let worker = |n: u8| {
             let counters = Arc::new(Counters::new(4, usize::from(4 * GROUP)));
             let setup = Setup {
@@ -133,14 +161,15 @@ impl Sim {
                 persistence: Arc::clone(&persistence),
                 counters: Arc::clone(&counters),
                 plan: Arc::clone(&plan),
+                offload: gate.clone(),
                 now,
             };
-            Worker { forwarder: Forwarder::new(setup), counters }
+            Worker { forwarder: Forwarder::new(setup), counters, requests: VecDeque::new(), room: usize::MAX }
         };
         let workers = (0..options.workers).map(worker).collect();
         let (seen, received, handed, transmitted, made) = (Books::new(), 0, 0, 0, 0);
         let lands_on = 0;
-        Sim { now, world, workers, neighbors, lands_on, received, handed, transmitted, made, pins, plan, seen }
+        Sim { now, world, workers, neighbors, lands_on, received, handed, transmitted, made, gate, pins, plan, seen }
     }
 
     /// A simulation past its announcements, with the usual options.
@@ -172,12 +201,14 @@ impl Sim {
         let mut wires = Wires::default();
         self.received += frames.len() as u64;
         let burst: Vec<_> = frames.iter().map(|bytes| frame(bytes)).collect();
-        self.workers[worker].forwarder.receive(self.now, iface, burst, &mut wires);
+        let now = self.now;
+        self.workers[worker].with(&mut wires, |forwarder, wires| forwarder.receive(now, iface, burst, wires));
         let handed = std::mem::take(&mut wires.handed);
         self.handed += handed.len() as u64;
         for (to, iface, frame) in handed {
             assert_ne!(usize::from(to.0), worker, "handed to itself");
-            self.workers[usize::from(to.0)].forwarder.receive(self.now, iface, [frame], &mut wires);
+            let owner = &mut self.workers[usize::from(to.0)];
+            owner.with(&mut wires, |forwarder, wires| forwarder.receive(now, iface, [frame], wires));
             assert!(wires.handed.is_empty(), "handed over twice");
         }
         self.left(wires)
@@ -192,11 +223,18 @@ impl Sim {
     pub fn tick(&mut self) -> Vec<Sent> {
         let mut wires = Wires::default();
         for worker in &mut self.workers {
-            worker.forwarder.tick(self.now, &mut wires);
+            worker.with(&mut wires, |forwarder, wires| forwarder.tick(self.now, wires));
         }
         assert!(wires.handed.is_empty(), "nothing arrived that could be handed over");
         self.made += wires.allocated;
         self.left(wires)
+    }
+
+    /// The offload manager tells a worker.
+    pub fn verdict(&mut self, worker: usize, verdict: Verdict) {
+        let mut wires = Wires::default();
+        self.workers[worker].with(&mut wires, |forwarder, wires| forwarder.verdict(self.now, verdict, wires));
+        assert!(wires.sent.is_empty() && wires.handed.is_empty());
     }
 
     /// So many milliseconds pass one by one, in each of which some of our addresses are announced.

@@ -93,8 +93,8 @@ fn until_acknowledged<A: Net>() {
     up_with_toa(&mut sim, &talk, segment(true, ACK, 1, 1, b"GET /"), &TIMESTAMPS);
     up_with_toa(&mut sim, &talk, segment(true, TcpFlags(ACK.0 | TcpFlags::PSH.0), 6, 1, b" HTTP/1.1"), &[]);
     // Nothing of it towards the client.
-    talk.down(&mut sim, segment(false, ACK, 1, 15, b""));
-    talk.down(&mut sim, segment(false, ACK, 1, 15, b"HTTP/1.1 200"));
+    talk.down(&mut sim, segment(false, ACK, 1, 1, b""));
+    talk.down(&mut sim, segment(false, ACK, 1, 1, b"HTTP/1.1 200"));
     // A segment that crossed the server's data.
     up_with_toa(&mut sim, &talk, segment(true, ACK, 15, 1, b"\r\n"), &TIMESTAMPS);
     talk.up(&mut sim, segment(true, ACK, 17, 13, b""));
@@ -103,6 +103,23 @@ fn until_acknowledged<A: Net>() {
     talk.up(&mut sim, segment(true, ACK, 15, 1, b"\r\n"));
     talk.up(&mut sim, segment(true, FIN_ACK, 21, 13, b""));
     assert_eq!(sim.changed().get("toa_added"), None);
+}
+
+fn until_the_server_acknowledges<A: Net>() {
+    let mut sim = Sim::quiet(with_toa());
+    let talk = half_open::<A>(&mut sim);
+    up_with_toa(&mut sim, &talk, segment(true, ACK, 1, 1, b""), &TIMESTAMPS);
+    up_with_toa(&mut sim, &talk, segment(true, ACK, 1, 1, b"an upload"), &TIMESTAMPS);
+    talk.down(&mut sim, segment(false, ACK, 1, 1, b""));
+    up_with_toa(&mut sim, &talk, segment(true, ACK, 10, 1, b" to a server"), &TIMESTAMPS);
+    talk.down(&mut sim, segment(false, ACK, 1, 10, b""));
+    talk.up(&mut sim, segment(true, ACK, 22, 1, b" that says nothing"));
+    assert_eq!(sim.changed().get("toa_added"), None);
+}
+
+#[test]
+fn the_option_travels_until_the_server_acknowledged_data() {
+    both_families!(until_the_server_acknowledges);
 }
 
 #[test]

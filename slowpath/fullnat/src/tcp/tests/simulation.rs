@@ -1,5 +1,6 @@
 //! Two idealised ends talk through the machine over a network that loses, repeats and reorders on both sides of it,
-//! while a blind attacker interferes. What the machine must say follows from which true segments passed it.
+//! while a blind attacker interferes. What the machine must say follows from which true segments passed it. In some
+//! conversations a switch takes over for a while, and then most segments do not.
 
 use super::*;
 use crate::testing::Rng;
@@ -127,15 +128,25 @@ struct Oracle {
     fin_end: [Option<u64>; 2],
     syn_ack: bool,
     established: bool,
-    reset: bool,
+    reset: Option<Reset>,
     told: bool,
+    /// A switch took over at some time.
+    passed_by: bool,
+    /// By direction: no segment was seen since it did, or since it gave back.
+    lost: [bool; 2],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Reset {
+    Tentative,
+    Final,
 }
 
 impl Oracle {
     fn state(&self) -> State {
         let acked = |side: usize| self.fin_end[side].is_some_and(|end| self.ack[1 - side] >= end);
         match (self.fin_end[IN].is_some(), self.fin_end[OUT].is_some()) {
-            _ if self.reset => State::Close,
+            _ if self.reset.is_some() => State::Close,
             _ if !self.syn_ack => State::SynSent,
             _ if !self.established => State::SynRecv,
             (true, true) if acked(IN) && acked(OUT) => State::TimeWait,
@@ -146,9 +157,19 @@ impl Oracle {
         }
     }
 
+    fn lose_track(&mut self) {
+        if matches!(self.state(), State::Established | State::FinWait | State::CloseWait | State::LastAck) {
+            (self.lost, self.passed_by) = ([true; 2], true);
+        }
+    }
+
     fn pass(&mut self, side: usize, ends: &[End; 2], packet: &Packet) -> Event {
         let Some(truth) = packet.truth else { return Event::None };
-        let (segment, state) = (packet.segment, self.state());
+        let segment = packet.segment;
+        if self.reset == Some(Reset::Tentative) && !segment.flags.has(RST) {
+            self.reset = None;
+        }
+        let state = self.state();
         if segment.flags.has(RST) {
             let at = |offset: u64| segment.seq == ends[side].isn.wrapping_add(offset as u32);
             let valid = match state {
@@ -157,10 +178,15 @@ impl Oracle {
                 State::SynSent => at(1),
                 _ => at(self.end[side]) || at(self.ack[1 - side]),
             };
-            self.reset |= valid;
-            return if valid { Event::RstAccepted } else { Event::RstIgnored };
+            let tentative = self.lost[side] && !matches!(state, State::TimeWait | State::Close);
+            if !valid && !tentative {
+                return Event::RstIgnored;
+            }
+            self.reset = Some(if valid { Reset::Final } else { Reset::Tentative });
+            self.lost = [!valid; 2];
+            return Event::RstAccepted;
         }
-        if self.reset {
+        if self.reset.is_some() {
             return if segment.flags.has(SYN) && side == IN { Event::Reopen } else { Event::None };
         }
         if segment.flags.has(SYN) {
@@ -175,10 +201,14 @@ impl Oracle {
         self.established |= first;
         self.end[side] = self.end[side].max(truth.end);
         self.ack[side] = self.ack[side].max(truth.ack);
+        self.lost[side] = false;
+        if self.passed_by {
+            self.end[1 - side] = self.end[1 - side].max(truth.ack);
+        }
         if segment.flags.has(FIN) {
             self.fin_end[side] = Some(truth.end);
         }
-        self.told |= side == IN && truth.ack > 1;
+        self.told |= truth.ack > 1;
         if first { Event::Established } else { Event::None }
     }
 }
@@ -213,14 +243,55 @@ fn forged(rng: &mut Rng, ends: &[End; 2], oracle: &Oracle, side: usize) -> Packe
     Packet { segment: Segment { seq, ack, window: 0, flags, payload_len }, truth: None }
 }
 
-/// One conversation; the state it ended in.
-fn converse(seed: u64) -> State {
+/// A switch that takes most segments away from the machine for a while.
+#[derive(Default)]
+struct Switch {
+    on: bool,
+    /// Segments it forwarded.
+    forwarded: u32,
+    jumped: bool,
+}
+
+impl Switch {
+    /// It takes over or gives back, and while it forwards, gigabytes may be transferred.
+    fn act(&mut self, rng: &mut Rng, conn: &mut Conn, oracle: &mut Oracle, ends: &mut [End; 2]) -> bool {
+        if !rng.chance(if self.on { 1 } else { 10 }, 50) || !self.on && !conn.may_offload() {
+            return false;
+        }
+        let over = ends.iter().any(|end| end.dead || end.fin_end.is_some());
+        if self.on && !over && !self.jumped && rng.chance(1, 2) {
+            // Nothing else is under way: the numbers jump, and what was seen of them is worth nothing. Once only: several
+            // times round the circle they might come back to what was known.
+            self.jumped = true;
+            for side in [IN, OUT] {
+                let by = FAR + rng.u32() % (u32::MAX - 2 * FAR);
+                ends[side].isn = ends[side].isn.wrapping_add(by);
+                ends[1 - side].peer_isn = ends[side].isn;
+            }
+            (oracle.end, oracle.ack) = ([0; 2], [0; 2]);
+            return true;
+        }
+        self.on = !self.on;
+        conn.lose_track();
+        oracle.lose_track();
+        false
+    }
+
+    /// Whether it forwards this segment by itself.
+    fn takes(&self, rng: &mut Rng, segment: &Segment) -> bool {
+        self.on && !segment.flags.any(SYN | FIN | RST) && rng.chance(19, 20)
+    }
+}
+
+/// One conversation: the state it ended in, and how many segments a switch forwarded.
+fn converse(seed: u64) -> (State, u32) {
     let mut rng = Rng::new(seed);
     // Half the time the numbers wrap soon.
     let isn = |rng: &mut Rng| if rng.chance(1, 2) { u32::MAX - rng.u32() % 60_000 } else { rng.u32() };
     let (client_isn, server_isn) = (isn(&mut rng), isn(&mut rng));
     let mut ends = [End::new(&mut rng, client_isn, server_isn), End::new(&mut rng, server_isn, client_isn)];
     let (loss, refuses, attacked) = (rng.below(30), rng.chance(1, 20), rng.chance(1, 2));
+    let mut switch = rng.chance(1, 2).then(Switch::default);
     // By direction: packets on their way to the machine, and from it.
     let mut links: [[Vec<Packet>; 2]; 2] = Default::default();
 
@@ -237,6 +308,11 @@ fn converse(seed: u64) -> State {
         if attacked && rng.chance(1, 10) {
             links[side][0].push(forged(&mut rng, &ends, &oracle, side));
         }
+        if let Some(switch) = &mut switch
+            && switch.act(&mut rng, &mut conn, &mut oracle, &mut ends)
+        {
+            links = Default::default();
+        }
         let hop = rng.below(2);
         let link = &mut links[side][hop];
         if link.is_empty() || rng.chance(1, 3) {
@@ -250,6 +326,26 @@ fn converse(seed: u64) -> State {
         if hop == 1 {
             let answer = ends[1 - side].receive(&packet, refuses && side == IN);
             links[1 - side][0].extend(answer);
+            continue;
+        }
+        // While numbers are lost, a forged segment is taken as a true one is: see the tests of that.
+        if packet.truth.is_none() && (conn.is_lost() || switch.as_ref().is_some_and(|switch| switch.on)) {
+            continue;
+        }
+        if let Some(switch) = &mut switch
+            && switch.on
+        {
+            if switch.takes(&mut rng, &packet.segment) {
+                switch.forwarded += 1;
+                links[side][1].push(packet);
+                continue;
+            }
+            conn.lose_track();
+            oracle.lose_track();
+        }
+        // What was forged a while ago may have come to be exact since.
+        let exact = [conn.end[side], conn.ack[1 - side]].contains(&packet.segment.seq);
+        if packet.truth.is_none() && packet.segment.flags.has(RST) && exact {
             continue;
         }
         let (before, from) = (conn, conn.state);
@@ -266,22 +362,32 @@ fn converse(seed: u64) -> State {
             assert!(!matches!(outcome.event, Event::Established | Event::RstAccepted));
         }
         if conn.state.is_synchronized() && conn.state != State::TimeWait {
-            let offsets = |n: u64, isn: u32| isn.wrapping_add(n as u32);
-            assert_eq!(conn.end, [offsets(oracle.end[IN], client_isn), offsets(oracle.end[OUT], server_isn)]);
-            assert_eq!(conn.ack, [offsets(oracle.ack[IN], server_isn), offsets(oracle.ack[OUT], client_isn)]);
+            for side in [IN, OUT] {
+                let is =
+                    |number: u32, of: &End, offset: u64| offset == 0 || number == of.isn.wrapping_add(offset as u32);
+                assert!(
+                    is(conn.end[side], &ends[side], oracle.end[side]),
+                    "seed {seed}: {packet:?} {oracle:?} {conn:?}"
+                );
+                assert!(is(conn.ack[side], &ends[1 - side], oracle.ack[side]), "seed {seed}: {packet:?} {oracle:?}");
+                assert_eq!(conn.flags & LOST[side] != 0, oracle.lost[side], "seed {seed}: {packet:?} {oracle:?}");
+            }
             assert_eq!(conn.wants_toa(), !oracle.told, "seed {seed}: {packet:?}");
         }
         links[side][1].push(packet);
     }
-    conn.state
+    (conn.state, switch.map_or(0, |switch| switch.forwarded))
 }
 
 #[test]
 fn generated_conversations_are_followed() {
-    let mut ended = [0; 10];
+    let (mut ended, mut forwarded) = ([0; 10], 0);
     for seed in 0..30_000 {
-        ended[converse(seed) as usize] += 1;
+        let (state, by_switch) = converse(seed);
+        ended[state as usize] += 1;
+        forwarded += by_switch;
     }
+    assert!(forwarded > 100_000, "{forwarded}");
     // Conversations of every kind took place; all went beyond the handshake or were refused.
     for state in State::ALL {
         let least = match state {

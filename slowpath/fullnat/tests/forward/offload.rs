@@ -1,0 +1,425 @@
+//! A worker's dealings with the offload manager, rule by rule.
+
+use std::net::SocketAddr;
+
+use fullnat::flow::{Direction, FlowKey};
+use fullnat::id::Proto;
+use fullnat::offload::{AnyEnds, Counted, Place, Request, State as With, Threshold, Verdict};
+use fullnat::reason::DropReason;
+use fullnat::tcp::State;
+use fullnat::wire::TcpFlags;
+
+use crate::books::{drop_of, nothing};
+use crate::both_families;
+use crate::sim::{Options, Sim};
+use crate::talk::{Talk, segment, syn};
+use crate::world::{FRONT, Net, World};
+
+const ACK: TcpFlags = TcpFlags::ACK;
+const SYN_ACK: TcpFlags = TcpFlags(TcpFlags::SYN.0 | ACK.0);
+const FIN_ACK: TcpFlags = TcpFlags(TcpFlags::FIN.0 | ACK.0);
+const RST: TcpFlags = TcpFlags::RST;
+const COUNTED: Counted = Counted { packets: [3, 4], bytes: [500, 6000] };
+const NOTHING: Counted = Counted { packets: [0; 2], bytes: [0; 2] };
+
+fn sim_with(world: World, threshold: Threshold) -> Sim {
+    Sim::quiet_with(world, Options { offload: Some(threshold), ..Options::default() })
+}
+
+fn sim() -> Sim {
+    sim_with(World::default(), Threshold::Packets(0))
+}
+
+/// What the only worker asked since the last look.
+fn asked(sim: &mut Sim) -> Vec<Request> {
+    sim.workers[0].requests.drain(..).collect()
+}
+
+fn now_with(sim: &Sim) -> With {
+    sim.session().offload
+}
+
+fn offloaded_sessions(sim: &Sim) -> u64 {
+    sim.workers[0].counters.offload.sessions.get()
+}
+
+/// A connection that the target has, and where it is.
+fn offloaded<A: Net>(sim: &mut Sim) -> (Talk<A>, Place) {
+    let talk = Talk::<A>::established(sim, 1, 4000);
+    let [Request::Install { place, .. }] = asked(sim)[..] else { panic!("no install") };
+    sim.verdict(0, Verdict::Installed(place));
+    assert_eq!((now_with(sim), offloaded_sessions(sim)), (With::Offloaded, 1));
+    sim.changed();
+    (talk, place)
+}
+
+/// A key without its family.
+fn any<A: Net>(key: FlowKey<A>) -> (Proto, SocketAddr, SocketAddr) {
+    (key.proto, SocketAddr::new(key.src.into(), key.sport), SocketAddr::new(key.dst.into(), key.dport))
+}
+
+fn installs_when_established<A: Net>() {
+    let mut sim = sim();
+    let (talk, _) = Talk::<A>::open(&mut sim, Proto::Tcp, 1, 4000);
+    talk.down(&mut sim, segment(false, SYN_ACK, 0, 1, b""));
+    assert_eq!(asked(&mut sim), []);
+    sim.changed();
+    let counted = talk.up(&mut sim, segment(true, ACK, 1, 1, b""));
+    sim.expect(&counted.and("handshakes", 1).and("offload.asked", 1));
+    let [Request::Install { place, ends, idle_ms }] = asked(&mut sim)[..] else { panic!() };
+    assert_eq!((place, idle_ms), (sim.session().place, 900_000));
+    let (inbound, outbound) = match ends {
+        AnyEnds::V4(ends) => (any(ends.key(Direction::Inbound)), any(ends.key(Direction::Outbound))),
+        AnyEnds::V6(ends) => (any(ends.key(Direction::Inbound)), any(ends.key(Direction::Outbound))),
+    };
+    assert_eq!((inbound, outbound), (any(talk.outer), any(talk.inner.reversed())));
+    // Once only, and packets go on meanwhile.
+    for n in 0..3 {
+        let counted = talk.up(&mut sim, segment(true, ACK, 1 + n, 1, b"x"));
+        sim.expect(&counted);
+    }
+    assert_eq!((asked(&mut sim), now_with(&sim), offloaded_sessions(&sim)), (vec![], With::Installing, 0));
+    sim.verdict(0, Verdict::Installed(place));
+    assert_eq!((now_with(&sim), offloaded_sessions(&sim)), (With::Offloaded, 1));
+    sim.expect(&nothing().and("offload.installed", 1));
+}
+
+#[test]
+fn an_established_connection_is_installed_once() {
+    both_families!(installs_when_established);
+}
+
+fn closes<A: Net>() {
+    for reset in [false, true] {
+        let mut sim = sim();
+        let (talk, place) = offloaded::<A>(&mut sim);
+        // Far from what was seen: the target has forwarded the rest.
+        if reset {
+            talk.down(&mut sim, segment(false, RST, 700_000_000, 0, b""));
+        } else {
+            talk.up(&mut sim, segment(true, FIN_ACK, 900_000_000, 700_000_000, b""));
+        }
+        assert_eq!((asked(&mut sim), now_with(&sim)), (vec![Request::Remove { place }], With::Removing));
+        assert_eq!(offloaded_sessions(&sim), 0);
+        // However long it takes: the port is not free before, and nothing is asked again.
+        sim.skip(1_000_000);
+        assert_eq!((sim.sessions().len(), sim.ports_used(), asked(&mut sim)), (1, (1, 0), vec![]));
+        sim.changed();
+        sim.verdict(0, Verdict::Removed(place, NOTHING));
+        sim.expect(&nothing().and("offload.removed", 1));
+        sim.advance(256);
+        assert_eq!((sim.sessions(), sim.ports_used()), (vec![], (0, 1)));
+    }
+}
+
+#[test]
+fn a_session_that_closes_is_removed_and_stays_until_it_is() {
+    both_families!(closes);
+}
+
+fn removed_at_once<A: Net>() {
+    let mut sim = sim();
+    let talk = Talk::<A>::established(&mut sim, 1, 4000);
+    let place = sim.session().place;
+    talk.up(&mut sim, segment(true, FIN_ACK, 1, 1, b""));
+    talk.down(&mut sim, segment(false, FIN_ACK, 1, 2, b""));
+    talk.up(&mut sim, segment(true, ACK, 2, 2, b""));
+    assert_eq!((sim.session().state, asked(&mut sim).len()), (State::TimeWait, 1));
+    sim.skip(20_000);
+    assert_eq!(sim.sessions().len(), 1);
+    sim.verdict(0, Verdict::Installed(place));
+    assert_eq!((asked(&mut sim), now_with(&sim)), (vec![Request::Remove { place }], With::Removing));
+    sim.verdict(0, Verdict::Removed(place, NOTHING));
+    sim.advance(256);
+    assert_eq!(sim.sessions(), []);
+}
+
+#[test]
+fn a_connection_that_closed_before_it_was_installed_is_removed_at_once() {
+    both_families!(removed_at_once);
+}
+
+fn tuple_again<A: Net>() {
+    let mut sim = sim();
+    let (talk, place) = offloaded::<A>(&mut sim);
+    sim.workers[0].room = 0;
+    talk.down(&mut sim, segment(false, RST, 1, 0, b""));
+    assert_eq!((sim.session().state, now_with(&sim)), (State::Close, With::Offloaded));
+    // The RST was exact, so the connection is over for good. Its entries are not.
+    sim.workers[0].room = usize::MAX;
+    sim.changed();
+    let again = talk.client_sends(&syn).bytes();
+    assert_eq!(sim.rx(FRONT, &again), []);
+    sim.expect(&drop_of(DropReason::OffloadRemoving));
+    assert_eq!(asked(&mut sim), [Request::Remove { place }]);
+    assert_eq!(sim.rx(FRONT, &again), []);
+    sim.expect(&drop_of(DropReason::OffloadRemoving));
+    assert_eq!(asked(&mut sim), []);
+    sim.verdict(0, Verdict::Removed(place, NOTHING));
+    sim.changed();
+    let (new, opened) = Talk::<A>::open(&mut sim, Proto::Tcp, 1, 4000);
+    sim.expect(&opened.and("sessions_reopened", 1).and("sessions_ended", 1));
+    assert_ne!((talk.inner.src, talk.inner.sport, talk.server), (new.inner.src, new.inner.sport, new.server));
+}
+
+#[test]
+fn a_tuple_is_not_used_again_while_the_target_has_it() {
+    both_families!(tuple_again);
+}
+
+fn server_forgot<A: Net>() {
+    let mut sim = sim();
+    let (talk, place) = offloaded::<A>(&mut sim);
+    talk.up(&mut sim, |b| syn(b).seq(70_000));
+    assert_eq!(asked(&mut sim), []);
+    sim.changed();
+    let syn_ack = |b: fullnat::wire::testing::Build<A>| b.flags(SYN_ACK).seq(0x1000_0000).ack(70_001);
+    let bytes = talk.server_sends(&sim, &syn_ack).bytes();
+    assert_eq!(sim.rx(sim.world.back(), &bytes), []);
+    sim.expect(&drop_of(DropReason::OffloadRemoving));
+    assert_eq!((asked(&mut sim), sim.session().state), (vec![Request::Remove { place }], State::Established));
+    sim.verdict(0, Verdict::Removed(place, COUNTED));
+    sim.advance(2_000);
+    talk.down(&mut sim, syn_ack);
+    assert_eq!(sim.session().state, State::SynRecv);
+    talk.up(&mut sim, |b| b.flags(ACK).seq(70_001).ack(0x1000_0001));
+    assert_eq!(sim.session().state, State::Established);
+    assert_eq!(asked(&mut sim).len(), 1, "installed again");
+}
+
+#[test]
+fn a_new_connection_of_a_server_that_forgot_waits_for_the_removal() {
+    both_families!(server_forgot);
+}
+
+fn idle<A: Net>() {
+    let mut sim = sim();
+    let (_, place) = offloaded::<A>(&mut sim);
+    // Its own deadline: the worker asks first, and again until there is an answer.
+    sim.advance(899_999);
+    assert_eq!(asked(&mut sim), []);
+    sim.advance(1_000);
+    assert_eq!((asked(&mut sim), now_with(&sim)), (vec![Request::Check { place }], With::Offloaded));
+    sim.advance(2_000);
+    assert_eq!(asked(&mut sim), [Request::Check { place }]);
+    sim.changed();
+    sim.verdict(0, Verdict::Active(place, COUNTED));
+    let books = sim.changed();
+    for (of, way, n) in [("packets", "in", 3), ("packets", "out", 4), ("bytes", "in", 500), ("bytes", "out", 6000)] {
+        for counter in ["offload", "service", "server"] {
+            assert_eq!(books[&format!("{counter}.{of}_{way}")], n);
+        }
+    }
+    let session = sim.session();
+    assert_eq!((session.packets_in, session.packets_out, session.idle_ms), (2 + 3, 1 + 4, 0));
+    sim.advance(890_000);
+    assert_eq!(asked(&mut sim), []);
+    // Too early for it to be true of both ways a packet can take.
+    sim.verdict(0, Verdict::Idle(place, NOTHING));
+    assert_eq!(asked(&mut sim), []);
+    sim.advance(10_500);
+    assert_eq!(asked(&mut sim), [Request::Check { place }]);
+    sim.verdict(0, Verdict::Idle(place, NOTHING));
+    assert_eq!(asked(&mut sim), [Request::Remove { place }]);
+    sim.skip(10_000);
+    assert_eq!(sim.sessions().len(), 1);
+    sim.verdict(0, Verdict::Removed(place, NOTHING));
+    sim.advance(256);
+    assert_eq!((sim.sessions(), sim.ports_used()), (vec![], (0, 1)));
+}
+
+#[test]
+fn an_idle_session_is_checked_then_removed_then_ended() {
+    both_families!(idle);
+}
+
+fn refused<A: Net>() {
+    let mut sim = sim();
+    let talk = Talk::<A>::established(&mut sim, 1, 4000);
+    let place = sim.session().place;
+    assert_eq!(asked(&mut sim).len(), 1);
+    sim.verdict(0, Verdict::Refused(place, 5_000));
+    sim.expect(&nothing().and("offload.refused", 1));
+    for (ms, n) in [(0, 0), (4_999, 0), (1_001, 1)] {
+        sim.advance(ms);
+        talk.up(&mut sim, segment(true, ACK, 1, 1, b"up"));
+        assert_eq!(asked(&mut sim).len(), n, "{ms}");
+    }
+    // The target loses the entries by itself: the connection goes on here, and rests a little.
+    sim.verdict(0, Verdict::Installed(place));
+    sim.verdict(0, Verdict::Removed(place, COUNTED));
+    assert_eq!((now_with(&sim), sim.session().idle_ms), (With::None, 0));
+    for (ms, n) in [(0, 0), (2_000, 1)] {
+        sim.advance(ms);
+        talk.up(&mut sim, segment(true, ACK, 5_000, 7_000, b"up"));
+        assert_eq!(asked(&mut sim).len(), n, "{ms}");
+    }
+}
+
+#[test]
+fn a_refused_or_lost_session_goes_on_and_is_tried_again_later() {
+    both_families!(refused);
+}
+
+fn full<A: Net>() {
+    let mut sim = sim();
+    sim.workers[0].room = 0;
+    let talk = Talk::<A>::established(&mut sim, 1, 4000);
+    assert_eq!((now_with(&sim), asked(&mut sim)), (With::None, vec![]));
+    let counted = talk.up(&mut sim, segment(true, ACK, 1, 1, b"up"));
+    sim.expect(&counted.and("offload.full", 1));
+    sim.workers[0].room = 1;
+    talk.up(&mut sim, segment(true, ACK, 1, 1, b"up"));
+    assert_eq!((now_with(&sim), asked(&mut sim).len()), (With::Installing, 1));
+    let place = sim.session().place;
+    sim.verdict(0, Verdict::Installed(place));
+    sim.changed();
+    let counted = talk.up(&mut sim, segment(true, FIN_ACK, 1, 1, b""));
+    sim.expect(&counted.and("offload.full", 1));
+    assert_eq!(now_with(&sim), With::Offloaded);
+    sim.advance(1_500);
+    let tries = sim.changed()["offload.full"];
+    assert!((3..=6).contains(&tries), "{tries}");
+    sim.workers[0].room = 1;
+    sim.advance(512);
+    assert_eq!((now_with(&sim), asked(&mut sim)), (With::Removing, vec![Request::Remove { place }]));
+}
+
+#[test]
+fn what_finds_no_room_is_asked_again() {
+    both_families!(full);
+}
+
+fn stray<A: Net>() {
+    let mut sim = sim();
+    let place = |n| Place::of::<A>(fullnat::table::SessionIdx(n));
+    let (_, here) = offloaded::<A>(&mut sim);
+    let strays = [
+        Verdict::Installed(here),
+        Verdict::Refused(here, 1),
+        Verdict::Installed(place(7)),
+        Verdict::Removed(place(9_999_999), COUNTED),
+        Verdict::Active(place(1), COUNTED),
+    ];
+    let before = sim.session();
+    for verdict in strays {
+        sim.verdict(0, verdict);
+        sim.expect(&nothing().and("offload.ignored", 1));
+    }
+    assert_eq!((sim.session(), offloaded_sessions(&sim)), (before, 1));
+}
+
+#[test]
+fn verdicts_that_fit_nothing_change_nothing() {
+    both_families!(stray);
+}
+
+fn not_eligible<A: Net>() {
+    // MTUs that differ, and a server whose MAC address is not known.
+    let mut narrow = sim_with(World { mtu: [1500, 1400], ..World::default() }, Threshold::Packets(0));
+    Talk::<A>::established(&mut narrow, 1, 4000);
+    assert_eq!(asked(&mut narrow), []);
+    let options = Options { offload: None, ..Options::default() };
+    let mut without = Sim::quiet_with(World::default(), options);
+    Talk::<A>::established(&mut without, 1, 4000);
+    let mut never = sim_with(World::default(), Threshold::Never);
+    let talk = Talk::<A>::established(&mut never, 1, 4000);
+    assert_eq!((asked(&mut without), asked(&mut never)), (vec![], vec![]));
+    never.gate.as_ref().unwrap().set(Threshold::Packets(5));
+    talk.up(&mut never, segment(true, ACK, 1, 1, b"4"));
+    assert_eq!(asked(&mut never), []);
+    talk.up(&mut never, segment(true, ACK, 2, 1, b"5"));
+    assert_eq!(asked(&mut never).len(), 1);
+}
+
+#[test]
+fn what_the_target_cannot_forward_or_is_not_worth_it_stays() {
+    both_families!(not_eligible);
+}
+
+fn thresholds<A: Net>() {
+    let mut bytes = sim_with(World::default(), Threshold::Bytes(10_000));
+    let talk = Talk::<A>::established(&mut bytes, 1, 4000);
+    let len = talk.client_sends(&segment(true, ACK, 1, 1, &[0; 1000])).bytes().len();
+    let handshake = talk.client_sends(&segment(true, ACK, 1, 1, b"")).bytes().len();
+    for n in 1..=10 {
+        talk.up(&mut bytes, segment(true, ACK, 1, 1, &[0; 1000]));
+        assert_eq!(asked(&mut bytes).len(), usize::from(handshake + n * len >= 10_000), "{n}");
+        if handshake + n * len >= 10_000 {
+            break;
+        }
+    }
+    assert_eq!(now_with(&bytes), With::Installing);
+
+    let mut rate = sim_with(World::default(), Threshold::PacketsPerSecond(5));
+    rate.advance(1_000 - rate.now.0 % 1_000);
+    let talk = Talk::<A>::established(&mut rate, 1, 4000);
+    for _ in 0..12 {
+        rate.advance(300);
+        talk.up(&mut rate, segment(true, ACK, 1, 1, b"slow"));
+        assert_eq!(asked(&mut rate), []);
+    }
+    rate.advance(1_000 - rate.now.0 % 1_000);
+    for n in 1..=5 {
+        talk.up(&mut rate, segment(true, ACK, 1, 1, b"fast"));
+        assert_eq!(asked(&mut rate).len(), usize::from(n == 5));
+    }
+}
+
+#[test]
+fn thresholds_are_of_packets_bytes_or_packets_in_a_second() {
+    both_families!(thresholds);
+}
+
+fn udp<A: Net>() {
+    let mut sim = sim();
+    let (talk, _) = Talk::<A>::open(&mut sim, Proto::Udp, 1, 4000);
+    for _ in 0..5 {
+        talk.up(&mut sim, |b| b.payload(b"one way"));
+    }
+    assert_eq!(asked(&mut sim), []);
+    talk.down(&mut sim, |b| b.payload(b"answer"));
+    let [Request::Install { place, idle_ms: 300_000, .. }] = asked(&mut sim)[..] else { panic!() };
+    sim.verdict(0, Verdict::Installed(place));
+    let (once, _) = Talk::<A>::open(&mut sim, Proto::Udp, 2, 4000);
+    once.down(&mut sim, |b| b.payload(b"answer"));
+    once.down(&mut sim, |b| b.payload(b"answer"));
+    assert_eq!(asked(&mut sim), [], "a question and its answers");
+    sim.verdict(0, Verdict::Removed(place, NOTHING));
+    sim.skip(300_000 + 256);
+    assert_eq!(sim.sessions(), []);
+}
+
+#[test]
+fn udp_is_installed_once_both_ends_are_known_to_talk() {
+    both_families!(udp);
+}
+
+fn toa<A: Net>() {
+    let mut sim = sim_with(World { toa: true, ..World::default() }, Threshold::Packets(0));
+    let outer = crate::talk::outer::<A>(Proto::Tcp, 1, 4000);
+    let up = |sim: &mut Sim, flags, at, acked, data: &[u8]| {
+        let shape = segment(true, flags, at, acked, data);
+        let sent = sim.rx_one(FRONT, &shape(crate::talk::from_router(outer)).bytes());
+        A::key(&sent.bytes).unwrap()
+    };
+    let inner = up(&mut sim, TcpFlags::SYN, 0, 0, b"");
+    let server = (0..16).find(|&n| A::server(n) == inner.dst).unwrap();
+    let talk = Talk { outer, inner, server };
+    let down = |sim: &mut Sim, flags, at, acked| {
+        let bytes = talk.server_sends(sim, &segment(false, flags, at, acked, b"")).bytes();
+        sim.rx_one(sim.world.back(), &bytes);
+    };
+    down(&mut sim, SYN_ACK, 0, 1);
+    up(&mut sim, ACK, 1, 1, b"");
+    up(&mut sim, ACK, 1, 1, b"an upload to a silent server");
+    down(&mut sim, ACK, 1, 1);
+    assert_eq!((sim.session().state, asked(&mut sim)), (State::Established, vec![]));
+    down(&mut sim, ACK, 1, 29);
+    assert_eq!(asked(&mut sim).len(), 1);
+}
+
+#[test]
+fn the_server_must_know_the_client_first() {
+    both_families!(toa);
+}

@@ -21,6 +21,8 @@ use fullnat::wire::Mac;
 use crate::config::{self, CompileError, Compiler, Config, EalDevice, NamedDevice};
 use crate::control::{self, Link, WorkerEnds};
 use crate::daemon::needed;
+use crate::offload::{self, OffloadEnds, Settings};
+use crate::target::{self, TlsFileError};
 use crate::worker::switch::PortsError;
 use crate::worker::{Outbox, Ports, Query, Worker};
 
@@ -53,6 +55,9 @@ pub enum AssembleError {
     /// The switch's ports.
     #[error("target: {0}")]
     Switch(#[from] PortsError),
+    /// A file for the way to the target.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
     /// A ring between workers.
     #[error("cannot make a ring between workers: {0}")]
     Ring(#[from] dpdk::RingError),
@@ -92,6 +97,16 @@ pub struct Assembled {
     pub macs: Vec<Mac>,
     /// Most sessions at a time, over all workers and both families.
     pub capacity: u64,
+    /// For the offload manager, when there is a target.
+    pub offload: Option<Offload>,
+}
+
+/// What the offload manager is started with.
+pub struct Offload {
+    /// What the config says.
+    pub settings: Settings,
+    /// Its ends of the rings to the workers.
+    pub rings: offload::Rings,
 }
 
 /// Keys and seeds, unknown to clients, or fixed by `debug.seed`.
@@ -105,6 +120,7 @@ struct Secrets {
 /// Starts DPDK and the interfaces and makes the workers.
 pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     let workers = config.workers();
+    let settings = target::settings(config)?;
     let secrets = Secrets::new(config.debug.seed)?;
     let eal = Eal::init(eal_config(config))?;
     let mempool = Mempool::new(&eal, "carom", mempool_config(config, workers))?;
@@ -128,14 +144,25 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
         Some(_) => (0..macs.len()).map(|i| IfaceId(i as u8)).collect(),
         None => iface_of_port(&ports),
     };
+    let (offload, ends) = match settings {
+        Some(settings) => {
+            let (rings, ends) = offload::rings(workers);
+            (Some(Offload { settings, rings }), ends.into_iter().map(Some).collect())
+        }
+        None => (None, Vec::new()),
+    };
+    let mut ends = ends.into_iter().chain(std::iter::repeat_with(|| None));
     let origin = Instant::now();
     let share = |total: u32| (total as usize).div_ceil(workers);
     let (mut parts, mut links) = (Vec::new(), Vec::new());
     for number in 0..workers {
         let counters = Arc::new(Counters::new(COUNTED, COUNTED));
-        let (link, ends): (Link, WorkerEnds) = control::link();
+        let (link, control_ends): (Link, WorkerEnds) = control::link();
         links.push(link);
         let (receive, transmit) = queues.remove(0);
+        let (requests, verdicts) =
+            ends.next().flatten().map(|OffloadEnds { requests, verdicts }| (requests, verdicts)).unzip();
+        let outbox = Outbox::new(transmit, producers.remove(0), mempool, Arc::clone(&counters));
         parts.push(Worker {
             forwarder: Forwarder::new(Setup {
                 worker: WorkerId(number as u8),
@@ -156,17 +183,18 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
             }),
             receive,
             switch: switch.clone(),
-            outbox: Outbox::new(transmit, producers.remove(0), mempool, Arc::clone(&counters)).behind(switch.clone()),
+            outbox: outbox.behind(switch.clone()).offloading(requests),
             handed: consumers.remove(0),
             iface_of_port: iface_of_port.clone(),
-            control: Some(ends),
+            verdicts,
+            control: Some(control_ends),
             query: Query::default(),
             counters,
             origin,
         });
     }
     let capacity = ((share(config.limits.sessions) + share(config.limits.sessions6)) * workers) as u64;
-    Ok(Assembled { eal, parts, plan, links, ports, next_hops, compiler, pins, macs, capacity })
+    Ok(Assembled { eal, parts, plan, links, ports, next_hops, compiler, pins, macs, capacity, offload })
 }
 
 fn eal_config(config: &Config) -> EalConfig {

@@ -16,6 +16,7 @@ use tokio::sync::Mutex;
 
 use crate::config::{self, Compiler, Config};
 use crate::control::{Link, PortRecord, SessionFilter, SessionRecord};
+use crate::offload;
 
 /// A page of sessions.
 #[derive(Debug)]
@@ -122,6 +123,8 @@ pub struct Daemon {
     pub(crate) ports: Vec<dpdk::Port>,
     /// By worker. Locked by control only, for the time of one question.
     pub(crate) links: Vec<Mutex<Link>>,
+    /// The offload manager; none when the slow path works alone.
+    pub(crate) offload: Option<offload::Handle>,
     pub(crate) reloading: Mutex<Reloading>,
 }
 
@@ -235,6 +238,11 @@ impl Daemon {
             if link.lock().await.set_plan(prepared).await.is_err() {
                 silent.push(worker);
             }
+        }
+        if let Some(offload) = &self.offload
+            && offload.set_plan(Arc::clone(&plan)).await.is_err()
+        {
+            return Err(ReloadError("the new config is in force, but the offload manager has ended".into()));
         }
         if silent.is_empty() {
             tracing::info!(generation = plan.generation, "config reloaded");

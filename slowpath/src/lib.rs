@@ -10,4 +10,5 @@ pub mod daemon;
 pub mod logging;
 pub mod offload;
 pub mod run;
+mod target;
 pub mod worker;

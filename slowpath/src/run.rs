@@ -12,11 +12,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
-use crate::assemble::{self, AssembleError, Assembled};
+use crate::assemble::{self, AssembleError, Assembled, Offload};
 use crate::config::{self, Config, Refused};
 use crate::daemon::{Daemon, Reloading, Settled};
 use crate::worker::{IdlePolicy, Worker};
-use crate::{api, logging};
+use crate::{api, logging, offload};
 
 /// Why the daemon did not start, or did not stop as it should.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +30,9 @@ pub enum RunError {
     /// Logging could not start.
     #[error(transparent)]
     Log(#[from] logging::LogError),
+    /// The offload manager did not start.
+    #[error(transparent)]
+    Offload(#[from] offload::StartError),
     /// The admin socket could not be made.
     #[error(transparent)]
     Admin(#[from] api::BindError),
@@ -76,7 +79,7 @@ pub fn run(path: &Path) -> Result<(), RunError> {
 
 /// Runs workers and admin API until it is time to stop, then stops the workers and gives back what they had.
 async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signals) -> Result<(), RunError> {
-    let Assembled { eal, parts, plan, links, ports, next_hops, compiler, pins, macs, capacity } = assembled;
+    let Assembled { eal, parts, plan, links, ports, next_hops, compiler, pins, macs, capacity, offload } = assembled;
     let memory = eal.memory();
     let stop = Arc::new(AtomicBool::new(false));
     let counters = parts.iter().map(|worker| Arc::clone(&worker.counters)).collect();
@@ -84,6 +87,14 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
     let idle = idle_policy(&config);
     let admin = config.admin.socket.clone();
     let metrics = config.metrics.address();
+    let offload = match offload {
+        Some(Offload { settings, rings }) => {
+            // Should it fail, a runtime is dropped, which may block.
+            let start = || offload::start(settings, Arc::clone(&plan), Arc::clone(&next_hops), rings);
+            Some(tokio::task::block_in_place(start)?)
+        }
+        None => None,
+    };
     let daemon = Arc::new(Daemon {
         settled: Settled {
             config_path: path.to_owned(),
@@ -97,6 +108,7 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
         next_hops,
         ports,
         links: links.into_iter().map(Mutex::new).collect(),
+        offload: offload.clone(),
         reloading: Mutex::new(Reloading { config, compiler, pins, macs }),
     });
     let doors = Doors::open(&daemon, &admin, metrics).await?;
@@ -111,6 +123,9 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
     tracing::info!("stopping");
     stop.store(true, Ordering::Relaxed);
     let panicked = threads.into_iter().map(thread::JoinHandle::join).filter(Result::is_err).count();
+    if let Some(offload) = offload {
+        offload.stop().await;
+    }
     doors.close().await;
     tracing::info!("stopped");
     if panicked > 0 { Err(RunError::WorkerEnded) } else { ended }

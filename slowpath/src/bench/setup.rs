@@ -136,6 +136,7 @@ impl Shared {
             outbox: Outbox::new(vec![port(0), port(1)], Vec::new(), mempool, Arc::clone(&counters)),
             handed: Vec::new(),
             iface_of_port: Vec::new(),
+            verdicts: None,
             control: None,
             query: Query::default(),
             counters,

@@ -54,7 +54,7 @@ pub struct NamedDevice {
     pub name: String,
     /// What DPDK is told.
     pub eal: EalDevice,
-    /// The largest packet behind its Ethernet header, in bytes; a tag of the switch counts.
+    /// The largest IP packet in bytes.
     pub mtu: u16,
 }
 

@@ -95,8 +95,8 @@ impl Config {
     pub fn devices(&self) -> Vec<NamedDevice> {
         let queues = self.workers();
         if let Some(switch) = self.switch() {
-            let largest = self.interface.iter().map(|interface| interface.mtu).max().unwrap_or(0);
-            let mtu = largest + switch::TAG;
+            // The tag comes on top, as VLAN tags do.
+            let mtu = self.interface.iter().map(|interface| interface.mtu).max().unwrap_or(0);
             return vec![NamedDevice { name: "target.link".into(), eal: switch.link.eal(0, queues, mtu), mtu }];
         }
         let named = |(i, interface): (usize, &types::Interface)| {

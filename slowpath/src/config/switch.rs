@@ -5,17 +5,15 @@ use std::path::PathBuf;
 use fullnat::wire::Mac;
 
 use super::device::Device;
-use super::target::{Policy, TargetKind};
+use super::target::Policy;
 use super::value::Duration;
-
-/// Bytes that the tag of punted and injected frames adds.
-pub const TAG: u16 = 4;
+use crate::offload::Kind;
 
 /// A switch, and how the balancer's interfaces are its ports.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Switch {
-    /// What it is; not [`TargetKind::None`].
-    pub kind: TargetKind,
+    /// What it is.
+    pub kind: Kind,
     /// Where it serves P4Runtime, `HOST:PORT`.
     pub address: String,
     /// Its number there, not 0.

@@ -11,6 +11,7 @@ use super::bounds;
 use super::device::Device;
 use super::short::{Form, TextOrTable, either};
 use super::value::{Duration, text_value};
+use crate::offload::Kind;
 
 /// The switch or SmartNIC that runs the P4 program.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -82,11 +83,11 @@ pub enum TargetKind {
 }
 
 impl TargetKind {
-    /// Its name in the config.
-    pub fn name(self) -> &'static str {
+    /// Whose program it runs; none without a target.
+    pub fn program(self) -> Option<Kind> {
         match self {
-            TargetKind::None => "none",
-            TargetKind::Bmv2 => "bmv2",
+            TargetKind::None => None,
+            TargetKind::Bmv2 => Some(Kind::Bmv2),
         }
     }
 }
@@ -95,8 +96,8 @@ impl TargetKind {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// The device, in one of the forms that an interface's `device` has. It must carry the largest MTU of the interfaces
-    /// and four bytes more, for the tag.
+    /// The device, in one of the forms that an interface's `device` has. It must carry packets of the interfaces' largest
+    /// MTU with a VLAN tag.
     pub device: Device,
     /// The switch's port at the other end.
     #[schemars(range(min = *bounds::PORT.start(), max = *bounds::PORT.end()))]

@@ -24,6 +24,7 @@ use dpdk::{Burst, Consumer, Mbuf};
 use fullnat::counters::Counters;
 use fullnat::forward::Forwarder;
 use fullnat::id::IfaceId;
+use fullnat::offload::Verdict;
 use fullnat::time::Time;
 
 pub use self::idle::{Idle, IdlePolicy};
@@ -77,6 +78,8 @@ pub struct Worker<R, T> {
     /// Interface by the port that a frame's buffer names: the number of the DPDK port, or behind a switch that of the
     /// interface itself.
     pub iface_of_port: Vec<IfaceId>,
+    /// What the offload manager tells; none without one.
+    pub verdicts: Option<rtrb::Consumer<Verdict>>,
     /// The rings to control; none in benchmarks.
     pub control: Option<WorkerEnds>,
     /// The walk that control asked for.

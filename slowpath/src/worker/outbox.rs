@@ -8,6 +8,7 @@ use fullnat::counters::Counters;
 use fullnat::forward::Output;
 use fullnat::frame::Frame;
 use fullnat::id::{IfaceId, WorkerId};
+use fullnat::offload::{Full, Request};
 use fullnat::reason::DropReason;
 
 use super::{BURST, Ports, Transmit};
@@ -21,6 +22,8 @@ pub struct Outbox<T> {
     interfaces: Vec<Way<T>>,
     /// The switch's ports, when the interfaces are that.
     switch: Option<Ports>,
+    /// To the offload manager, when there is one.
+    requests: Option<rtrb::Producer<Request>>,
     /// By worker; none to itself.
     workers: Vec<Option<Way<Producer>>>,
     mempool: Mempool,
@@ -45,6 +48,7 @@ impl<T: Transmit> Outbox<T> {
         Outbox {
             interfaces: queues.into_iter().map(Way::new).collect(),
             switch: None,
+            requests: None,
             workers: rings.into_iter().map(|ring| ring.map(Way::new)).collect(),
             mempool,
             counters,
@@ -56,6 +60,12 @@ impl<T: Transmit> Outbox<T> {
     #[must_use]
     pub fn behind(self, switch: Option<Ports>) -> Self {
         Outbox { switch, ..self }
+    }
+
+    /// The same with a ring to the offload manager.
+    #[must_use]
+    pub fn offloading(self, requests: Option<rtrb::Producer<Request>>) -> Self {
+        Outbox { requests, ..self }
     }
 
     /// The transmit queue of an interface.
@@ -111,6 +121,12 @@ impl<T: Transmit> Output<Mbuf> for Outbox<T> {
         if way.burst.push(frame).is_err() {
             self.counters.count_drop(DropReason::HandoverFull);
         }
+    }
+
+    #[inline]
+    fn offload(&mut self, request: Request) -> Result<(), Full> {
+        let Some(requests) = &mut self.requests else { return Err(Full) };
+        requests.push(request).map_err(|_| Full)
     }
 
     fn alloc(&mut self) -> Option<Mbuf> {

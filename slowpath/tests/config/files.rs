@@ -59,7 +59,7 @@ fn a_switch_has_one_device_and_what_is_not_said_a_default() {
     let config = config::load(&root().join("slowpath/tests/configs/good/switch.toml")).unwrap();
     let devices = config.devices();
     assert_eq!(devices.len(), 1);
-    assert_eq!((devices[0].name.as_str(), devices[0].mtu), ("target.link", 9004), "the largest MTU and a tag");
+    assert_eq!((devices[0].name.as_str(), devices[0].mtu), ("target.link", 9000), "the largest MTU");
     insta::assert_debug_snapshot!((&devices[0].eal, config.switch().unwrap()));
     assert!(config::load(&root().join("slowpath/tests/configs/good/minimal.toml")).unwrap().switch().is_none());
 }

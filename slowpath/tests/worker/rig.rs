@@ -189,6 +189,7 @@ impl Rig {
                 outbox: Outbox::new(vec![end(&tx)], producers, mempool, Arc::clone(&counters)),
                 handed: consumers,
                 iface_of_port: vec![],
+                verdicts: None,
                 control: Some(ends),
                 query: Query::default(),
                 counters,

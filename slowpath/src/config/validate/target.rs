@@ -10,7 +10,7 @@ use super::{Owners, Report, Role, family};
 use crate::config::bounds;
 use crate::config::path::KeyPath;
 use crate::config::switch::{PuntLimit, Switch, SwitchPort, TlsFiles};
-use crate::config::target::{Link, Policy, Target, TargetKind, Tls};
+use crate::config::target::{Link, Policy, Target, Tls};
 use crate::config::types::{File, Interface};
 use crate::config::value::Duration;
 
@@ -24,13 +24,13 @@ const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 pub(super) fn check(file: &File, owners: &Owners, report: &mut Report<'_>) -> Option<Switch> {
     let (target, path) = (&file.target, KeyPath::key("target"));
     let settings_fine = check_settings(target, &path, report);
-    if target.kind == TargetKind::None {
+    let Some(kind) = target.kind.program() else {
         check_devices(&file.interface, report);
         if target.link.is_some() || target.address.is_some() {
             report.warn(&path, "there is an address or a link, but kind is \"none\": nothing of it is used");
         }
         return None;
-    }
+    };
     check_room(file, owners, report);
     let link = check_link(target, &path, report);
     let ports = check_ports(&file.interface, target.link.as_ref(), report);
@@ -40,7 +40,7 @@ pub(super) fn check(file: &File, owners: &Owners, report: &mut Report<'_>) -> Op
     };
     let ((link, ports), true) = (link.zip(ports)?, settings_fine) else { return None };
     Some(Switch {
-        kind: target.kind,
+        kind,
         address: address.to_string(),
         device_id: target.device_id,
         election_id: target.election_id,

@@ -1,0 +1,69 @@
+//! From the config's switch to what the offload manager is told.
+
+use std::path::{Path, PathBuf};
+
+use runtime_client::{Address, Tls};
+
+use crate::config::switch::{PuntLimit, TlsFiles};
+use crate::config::{Config, target};
+use crate::offload::{Kind, Policy, Program, PuntRate, Settings};
+
+/// A file for TLS cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("target.tls.{key} = \"{}\": {source}", path.display())]
+pub struct TlsFileError {
+    /// The key that names it.
+    pub key: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// What the system said.
+    pub source: std::io::Error,
+}
+
+/// What the offload manager is told; none when there is no switch.
+///
+/// # Errors
+///
+/// A certificate or key cannot be read. What is in it is the manager's to judge.
+pub fn settings(config: &Config) -> Result<Option<Settings>, TlsFileError> {
+    let Some(switch) = config.switch() else { return Ok(None) };
+    let tls = switch.tls.as_ref().map(read).transpose()?;
+    let address = Address { tls, ..Address::tcp(&switch.address) };
+    let ports = switch.ports.iter().map(|port| port.port.into()).collect();
+    Ok(Some(Settings {
+        device_id: switch.device_id,
+        role: switch.role.clone(),
+        election_id: switch.election_id,
+        policy: policy(switch.policy),
+        retry: switch.retry.into(),
+        sweep: switch.sweep.into(),
+        workers: config.workers(),
+        punt_rate: switch.punt_limit.map(|PuntLimit { rate, burst }| PuntRate { rate, burst }),
+        program: match switch.kind {
+            Kind::Bmv2 => Program::bmv2(),
+        },
+        ..Settings::bmv2(address, switch.link_port.into(), ports)
+    }))
+}
+
+fn policy(policy: target::Policy) -> Policy {
+    match policy {
+        target::Policy::Never => Policy::Never,
+        target::Policy::Established => Policy::Established,
+        target::Policy::Adaptive => Policy::Adaptive,
+        target::Policy::Packets(packets) => Policy::Packets(packets),
+        target::Policy::Bytes(bytes) => Policy::Bytes(bytes),
+        target::Policy::Pps(pps) => Policy::PacketsPerSecond(pps),
+    }
+}
+
+fn read(files: &TlsFiles) -> Result<Tls, TlsFileError> {
+    let file =
+        |key, path: &Path| std::fs::read(path).map_err(|source| TlsFileError { key, path: path.to_owned(), source });
+    let authority = files.authority.as_ref().map(|path| file("ca", path)).transpose()?;
+    let identity = match &files.identity {
+        Some((cert, key)) => Some((file("cert", cert)?, file("key", key)?)),
+        None => None,
+    };
+    Ok(Tls { authority, identity, server_name: files.server_name.clone() })
+}

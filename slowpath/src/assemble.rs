@@ -151,6 +151,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
         }
         None => (None, Vec::new()),
     };
+    let gate = offload.as_ref().map(|offload: &Offload| Arc::clone(&offload.rings.gate));
     let mut ends = ends.into_iter().chain(std::iter::repeat_with(|| None));
     let origin = Instant::now();
     let share = |total: u32| (total as usize).div_ceil(workers);
@@ -178,7 +179,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
                 persistence: Arc::clone(&persistence),
                 counters: Arc::clone(&counters),
                 plan: Arc::clone(&plan),
-                offload: None,
+                offload: gate.clone(),
                 now: Time(0),
             }),
             receive,

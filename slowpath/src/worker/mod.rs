@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!  receive queue of each interface ─┐
-//!  rings from the other workers ────┴─▶ Forwarder ─▶ transmit queue of each interface
-//!                                                 └▶ rings to the other workers
+//!  rings from the other workers ────┼─▶ Forwarder ─▶ transmit queue of each interface
+//!  verdicts of the offload manager ─┘             ├▶ rings to the other workers
+//!                                                 └▶ requests to the offload manager
 //! ```
 //!
 //! Behind a switch there is one queue each way, that of the link, and the frames in it say by their [tag](switch) which
@@ -36,6 +37,9 @@ use crate::control::{Command, Event, WorkerEnds};
 
 /// Frames per receive call.
 pub const BURST: usize = fullnat::forward::BURST;
+
+/// Verdicts of the offload manager that are heard in a round: as much memory touched as by a burst.
+const VERDICTS: usize = BURST;
 
 /// Where a worker gets frames from: a receive queue.
 pub trait Receive {
@@ -100,13 +104,13 @@ impl<R: Receive, T: Transmit> Worker<R, T> {
         }
     }
 
-    /// One round over all queues and rings. True when there was a packet.
+    /// One round over all queues and rings. True when there was a packet or a verdict.
     ///
     /// Also true while it walks over its table for control: then it must not sleep.
     #[inline]
     pub fn poll(&mut self) -> bool {
         let now = Time(self.origin.elapsed().as_millis() as u64);
-        let found = self.poll_queues(now) | self.poll_handed(now);
+        let found = self.poll_queues(now) | self.poll_handed(now) | self.poll_verdicts(now);
         self.forwarder.tick(now, &mut self.outbox);
         self.outbox.flush();
         let polls = if found { &self.counters.busy_polls } else { &self.counters.idle_polls };
@@ -154,6 +158,19 @@ impl<R: Receive, T: Transmit> Worker<R, T> {
                 let same = std::iter::from_fn(|| frames.next_if(|m| m.port() == port));
                 self.forwarder.receive(now, iface, same, &mut self.outbox);
             }
+        }
+        found
+    }
+
+    /// Hears what the offload manager says, a few words per round.
+    #[inline(always)]
+    fn poll_verdicts(&mut self, now: Time) -> bool {
+        let Some(verdicts) = &mut self.verdicts else { return false };
+        let mut found = false;
+        for _ in 0..VERDICTS {
+            let Ok(verdict) = verdicts.pop() else { break };
+            found = true;
+            self.forwarder.verdict(now, verdict, &mut self.outbox);
         }
         found
     }

@@ -4,4 +4,5 @@
 mod bench;
 mod control;
 mod rig;
+mod switch;
 mod traffic;

@@ -6,10 +6,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use carom::control::{self, Link};
-use carom::worker::{BURST, Outbox, Query, Receive, Transmit, Worker};
+use carom::worker::{BURST, Outbox, Ports, Query, Receive, Transmit, Worker};
 use dpdk::{Burst, Eal, EalConfig, Memory, Mempool, MempoolConfig, Ring, RingMode};
 use fullnat::counters::Counters;
 use fullnat::flow::FlowKey;
@@ -17,6 +17,7 @@ use fullnat::forward::{Forwarder, Setup};
 use fullnat::frame::Frame;
 use fullnat::id::{IfaceId, Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
 use fullnat::neighbor::Neighbors;
+use fullnat::offload::{Gate, Request, Verdict};
 use fullnat::persistence::Persistence;
 use fullnat::plan::{Interface, LocalPool, Plan, Server, ServerShared, Service};
 use fullnat::ports::LportOwners;
@@ -80,13 +81,23 @@ impl Transmit for End {
     }
 }
 
-/// Workers of one balancer with one interface, and what the test holds of them.
+/// Requests or verdicts that wait.
+pub const MANAGER_RING: usize = 64;
+
+/// The offload manager's ends of a worker's rings.
+pub struct Manager {
+    pub asked: rtrb::Consumer<Request>,
+    pub told: rtrb::Producer<Verdict>,
+}
+
+/// Workers of one balancer, with a queue each way that each of them has, and what the test holds of them.
 pub struct Rig {
     pub workers: Vec<Worker<End, End>>,
     /// By worker.
     pub rx: Vec<Rc<RefCell<Wire>>>,
     pub tx: Vec<Rc<RefCell<Wire>>>,
     pub links: Vec<Link>,
+    pub managers: Vec<Manager>,
     pub mempool: Mempool,
     pub shared: Arc<ServerShared>,
 }
@@ -134,19 +145,40 @@ pub fn plan(generation: u64, shared: &Arc<ServerShared>, quarantine_ms: u64) -> 
     Arc::new(Plan::new(generation, vec![interface], routes, vec![pool], quarantine_ms, vec![service], vec![server]))
 }
 
+/// What the workers of a rig are made of.
+pub struct Made {
+    pub workers: u8,
+    /// Of each family.
+    pub sessions: usize,
+    pub plan: Arc<Plan>,
+    pub shared: Arc<ServerShared>,
+    /// Hosts whose MAC address is known.
+    pub hosts: Vec<(IfaceId, IpAddr, Mac)>,
+    /// Ports of a switch that the interfaces are.
+    pub switch: Option<Ports>,
+    /// Whether there is an offload manager, and from when on it wants sessions.
+    pub gate: Option<Arc<Gate>>,
+}
+
 impl Rig {
     pub fn new(workers: u8, sessions: usize) -> Self {
+        let shared = Arc::new(ServerShared::default());
+        let plan = plan(1, &shared, 0);
+        let hosts = hosts().map(|host| (IfaceId(0), host.into(), ROUTER)).collect();
+        Rig::made(Made { workers, sessions, plan, shared, hosts, switch: None, gate: None })
+    }
+
+    pub fn made(Made { workers, sessions, plan, shared, hosts, switch, gate }: Made) -> Self {
         static RIGS: AtomicU32 = AtomicU32::new(0);
         let (eal, number) = (eal(), RIGS.fetch_add(1, Ordering::Relaxed));
         let config = MempoolConfig { mbufs: 2047, cache: 0, ..MempoolConfig::default() };
         let mempool = Mempool::new(&eal, &format!("rig{number}"), config).expect("a small pool");
-        let shared = Arc::new(ServerShared::default());
         let neighbors = Arc::new(Neighbors::new(1000, [1, 2]));
         let persistence = Arc::new(Persistence::new(8, [3, 4]));
-        for host in hosts() {
-            neighbors.acquire_static(IfaceId(0), host.into(), ROUTER).expect("room for all");
+        for (iface, host, mac) in hosts {
+            neighbors.acquire_static(iface, host, mac).expect("room for all");
         }
-        let mut rig = Rig { workers: vec![], rx: vec![], tx: vec![], links: vec![], mempool, shared };
+        let mut rig = Rig { workers: vec![], rx: vec![], tx: vec![], links: vec![], managers: vec![], mempool, shared };
         let mut rings: Vec<_> = (0..workers).map(|_| (Vec::new(), Vec::new())).collect();
         for from in 0..workers {
             for to in 0..workers {
@@ -165,6 +197,9 @@ impl Rig {
             let (rx, tx) = (wire(), wire());
             let end = |wire: &Rc<RefCell<Wire>>| End { wire: Rc::clone(wire), mempool };
             let (link, ends) = control::link();
+            let (requests, asked) = rtrb::RingBuffer::new(MANAGER_RING);
+            let (told, verdicts) = rtrb::RingBuffer::new(MANAGER_RING);
+            let outbox = Outbox::new(vec![end(&tx)], producers, mempool, Arc::clone(&counters)).behind(switch.clone());
             let forwarder = Forwarder::new(Setup {
                 worker: WorkerId(number as u8),
                 spread: Spread::Software(LportOwners::new(workers)),
@@ -178,18 +213,18 @@ impl Rig {
                 neighbors: Arc::clone(&neighbors),
                 persistence: Arc::clone(&persistence),
                 counters: Arc::clone(&counters),
-                plan: plan(1, &rig.shared, 0),
-                offload: None,
+                plan: Arc::clone(&plan),
+                offload: gate.clone(),
                 now: Time(0),
             });
             rig.workers.push(Worker {
                 forwarder,
                 receive: vec![end(&rx)],
-                switch: None,
-                outbox: Outbox::new(vec![end(&tx)], producers, mempool, Arc::clone(&counters)),
+                switch: switch.clone(),
+                outbox: outbox.offloading(gate.is_some().then_some(requests)),
                 handed: consumers,
-                iface_of_port: vec![],
-                verdicts: None,
+                iface_of_port: (0..plan.interfaces.len()).map(|i| IfaceId(i as u8)).collect(),
+                verdicts: gate.is_some().then_some(verdicts),
                 control: Some(ends),
                 query: Query::default(),
                 counters,
@@ -198,18 +233,21 @@ impl Rig {
             rig.rx.push(rx);
             rig.tx.push(tx);
             rig.links.push(link);
+            rig.managers.push(Manager { asked, told });
         }
         rig.settle();
         rig
     }
 
-    /// Past the announcements of our addresses.
+    /// Past the announcements of our addresses, some of which leave in each millisecond as long as there are any.
     fn settle(&mut self) {
-        let end = Instant::now() + std::time::Duration::from_millis(20);
-        while Instant::now() < end {
+        loop {
+            std::thread::sleep(Duration::from_millis(2));
             self.poll();
+            if self.sent().iter().all(Vec::is_empty) {
+                break;
+            }
         }
-        self.tx.iter().for_each(|tx| tx.borrow_mut().frames.clear());
     }
 
     /// A round of every worker.

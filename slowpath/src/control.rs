@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use fullnat::forward::{PortView, Prepared, SessionView};
 use fullnat::id::{ServerId, ServiceId, WorkerId};
+use fullnat::offload;
 use serde::{Deserialize, Serialize};
 
 /// Room in the ring to a worker; control sends one command and waits for its end.
@@ -70,6 +71,9 @@ pub struct SessionFilter {
     pub servers: Option<Vec<ServerId>>,
     /// State name as printed, e.g. `established`.
     pub state: Option<String>,
+    /// Where the session is with the offload target.
+    #[serde(skip)]
+    pub offload: Option<offload::State>,
 }
 
 /// One session as it is shown.

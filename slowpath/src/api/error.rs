@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::model::Problem;
 use crate::daemon::{ReloadError, SessionsError, WorkerSilent};
+use crate::offload;
 
 /// A request that was refused.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +53,16 @@ impl From<SessionsError> for ApiError {
             }
             SessionsError::WorkerSilent(silent) => silent.into(),
         }
+    }
+}
+
+impl From<offload::Gone> for ApiError {
+    fn from(gone: offload::Gone) -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            gone.to_string(),
+            "look at the log for the reason, and restart carom; the slow path forwards all sessions it can still reach",
+        )
     }
 }
 

@@ -1,5 +1,7 @@
-//! Prometheus text (exposition format 0.0.4), written from the same counters as everything else. A scrape reads atomics;
-//! it sends no message to a worker.
+//! Prometheus text (exposition format 0.0.4), written from the same counters as everything else. A scrape reads atomics, and
+//! what the offload manager says; it sends no message to a worker.
+
+mod target;
 
 use std::fmt::{Display, Write};
 
@@ -8,7 +10,7 @@ use fullnat::plan::Plan;
 use fullnat::reason::DropReason;
 
 use super::model::WorkerCounters;
-use super::source::Source;
+use super::source::{Source, TargetState};
 use super::view;
 use crate::daemon::InterfaceStats;
 
@@ -161,15 +163,16 @@ pub fn all() -> Vec<Metric> {
     all.extend(SERVICE.iter().chain(SERVER).map(|m| m.0));
     all.extend([SERVER_ACTIVE, SERVER_WEIGHT]);
     all.extend(INTERFACE.iter().map(|m| m.0));
+    all.extend(target::all());
     all.dedup_by_key(|m| m.name);
     all
 }
 
 /// The whole text.
-pub fn text(source: &impl Source) -> String {
+pub fn text(source: &impl Source, target: &TargetState) -> String {
     let mut out = Text::default();
     let plan = source.plan();
-    let status = view::status(source);
+    let status = view::status(source, target);
     out.one(BUILD_INFO, &[("version", &status.version), ("target", &status.target)], 1);
     out.one(UPTIME, &[], source.uptime().as_secs_f64());
     out.one(GENERATION, &[], plan.generation);
@@ -179,6 +182,7 @@ pub fn text(source: &impl Source) -> String {
     services(&mut out, source, &plan);
     servers(&mut out, source, &plan);
     interfaces(&mut out, source, &plan);
+    target::text(&mut out, target);
     out.0
 }
 

@@ -5,19 +5,21 @@
 //! | `GET /v1/status` | [`model::Status`] |
 //! | `GET /v1/services` | [`model::Services`] |
 //! | `GET /v1/servers` | [`model::Servers`] |
-//! | `GET /v1/sessions?client=&service=&server=&state=&limit=&cursor=` | [`model::Sessions`] |
+//! | `GET /v1/sessions?client=&service=&server=&state=&offload=&limit=&cursor=` | [`model::Sessions`] |
 //! | `GET /v1/sessions/count?…` | [`model::SessionCount`] |
 //! | `GET /v1/ports` | [`model::Ports`] |
 //! | `GET /v1/drops` | [`model::Drops`] |
 //! | `GET /v1/workers` | [`model::Workers`] |
 //! | `GET /v1/neighbors` | [`model::Neighbors`] |
 //! | `GET /v1/interfaces` | [`model::Interfaces`] |
+//! | `GET /v1/targets` | [`model::Targets`] |
 //! | `GET /metrics` | Prometheus text |
 //! | `POST /v1/reload` | [`model::Reloaded`] |
 //!
 //! A refusal is a [`model::Problem`] with a fitting status: 400 a query that makes no sense, 404 and 405 as usual, 422 a
-//! config that cannot be put in force, 503 a worker that did not answer. Every answer is made from counters the workers
-//! keep anyway, or from messages they answer between bursts: nothing here stops a worker.
+//! config that cannot be put in force, 503 a worker that did not answer or an offload manager that has ended. Every answer
+//! is made from counters the workers keep anyway, or from messages they and the offload manager answer between their other
+//! work: nothing here stops a worker.
 
 pub mod client;
 pub mod error;
@@ -40,7 +42,7 @@ use axum::response::IntoResponse;
 use axum::routing::{get, post};
 
 pub use socket::{AdminSocket, BindError};
-pub use source::Source;
+pub use source::{Forwarded, Source, TargetState};
 
 use error::ApiError;
 use model::*;
@@ -71,16 +73,17 @@ pub async fn serve_metrics<S: Source>(
 /// All routes of the admin socket.
 pub fn admin_router<S: Source>(source: Arc<S>) -> Router {
     Router::new()
-        .route("/v1/status", get(async |State(s): State<Arc<S>>| Json(view::status(&*s))))
+        .route("/v1/status", get(async |State(s): State<Arc<S>>| Json(view::status(&*s, &s.target().await))))
         .route("/v1/services", get(async |State(s): State<Arc<S>>| Json(view::services(&*s))))
         .route("/v1/servers", get(async |State(s): State<Arc<S>>| Json(view::servers(&*s))))
         .route("/v1/sessions", get(sessions::<S>))
         .route("/v1/sessions/count", get(count_sessions::<S>))
         .route("/v1/ports", get(ports::<S>))
-        .route("/v1/drops", get(async |State(s): State<Arc<S>>| Json(view::drops(&*s))))
+        .route("/v1/drops", get(async |State(s): State<Arc<S>>| Json(view::drops(&*s, &s.target().await))))
         .route("/v1/workers", get(async |State(s): State<Arc<S>>| Json(view::workers(&*s))))
         .route("/v1/neighbors", get(async |State(s): State<Arc<S>>| Json(view::neighbors(&*s))))
         .route("/v1/interfaces", get(async |State(s): State<Arc<S>>| Json(view::interfaces(&*s))))
+        .route("/v1/targets", get(targets::<S>))
         .route("/v1/reload", post(reload::<S>))
         .route("/metrics", get(prometheus::<S>))
         .method_not_allowed_fallback(wrong_method)
@@ -100,7 +103,7 @@ fn accepted(args: SessionsArgs) -> Result<SessionsQuery, ApiError> {
         Ok(Query(query)) => Ok(query),
         Err(rejection) => Err(ApiError::bad(
             format!("query not understood: {}", innermost(&rejection)),
-            "it may have client, service, server, state, limit and cursor, each once",
+            "it may have client, service, server, state, offload, limit and cursor, each once",
         )),
     }
 }
@@ -132,7 +135,7 @@ async fn count_sessions<S: Source>(
     }
     let filter = query::filter(&query, &source.plan())?;
     if query == SessionsQuery::default() {
-        let count = view::status(&*source).totals.sessions();
+        let count = view::totals(&*source).sessions();
         return Ok(Json(SessionCount { uptime_ms: view::uptime_ms(&*source), count }));
     }
     let mut count = 0;
@@ -152,20 +155,25 @@ async fn ports<S: Source>(State(source): State<Arc<S>>) -> Result<Json<Ports>, A
     Ok(Json(view::ports(&*source, &records)))
 }
 
+async fn targets<S: Source>(State(source): State<Arc<S>>) -> Result<Json<Targets>, ApiError> {
+    let target = source.target().await.transpose()?;
+    Ok(Json(Targets { uptime_ms: view::uptime_ms(&*source), targets: target.into_iter().collect() }))
+}
+
 async fn reload<S: Source>(State(source): State<Arc<S>>) -> Result<Json<Reloaded>, ApiError> {
     source.reload().await?;
     Ok(Json(Reloaded { generation: source.plan().generation }))
 }
 
 async fn prometheus<S: Source>(State(source): State<Arc<S>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&*source))
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&*source, &source.target().await))
 }
 
 async fn unknown_path(uri: Uri) -> ApiError {
     ApiError::new(
         StatusCode::NOT_FOUND,
         format!("no such path: {}", uri.path()),
-        "the paths are /v1/status, services, servers, sessions, ports, drops, workers, neighbors, interfaces, reload",
+        "the paths are /v1/status, services, servers, sessions, ports, drops, workers, neighbors, interfaces, targets, reload",
     )
 }
 

@@ -4,9 +4,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use crate::daemon::InterfaceStats;
 use fullnat::id::Proto;
 use serde::{Deserialize, Serialize};
+
+use crate::daemon::InterfaceStats;
+use crate::offload;
 
 /// Any refusal: what is wrong, and what mends it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +62,8 @@ pub struct Status {
     pub config_path: PathBuf,
     /// The offload target; `none` is the slow path alone.
     pub target: String,
+    /// How the offload stands; absent without target, and when the offload manager has ended.
+    pub offload: Option<Offload>,
     /// Packets and sessions are on hugepages.
     pub hugepages: bool,
     /// Bytes taken for packets and sessions at the start.
@@ -76,6 +80,19 @@ pub struct Status {
     pub session_capacity: u64,
     /// Sums over all workers.
     pub totals: WorkerCounters,
+}
+
+/// How the offload stands, in short; `GET /v1/targets` has the rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offload {
+    /// The target's P4Runtime address.
+    pub address: String,
+    /// `disconnected`, `undecided`, `primary` or `backup`.
+    pub standing: String,
+    /// Sessions are taken.
+    pub ready: bool,
+    /// Sessions with both entries in force.
+    pub sessions: u64,
 }
 
 /// Counters of one worker, or their sum over all.
@@ -245,6 +262,9 @@ pub struct SessionsQuery {
     /// State name, e.g. `established`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<String>,
+    /// Offload state: `none`, `installing`, `offloaded` or `removing`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offload: Option<String>,
     /// Most sessions on the page, 1 to 10 000; 100 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<String>,
@@ -343,6 +363,22 @@ pub struct Drops {
     pub total: u64,
     /// Every reason by number, those that never happened included.
     pub drops: Vec<Drop>,
+    /// What the switch dropped by itself, every reason by number; empty without target, and when it did not answer. Not
+    /// part of `total`.
+    pub switch: Vec<SwitchDrop>,
+}
+
+/// Packets that the switch dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SwitchDrop {
+    /// The reason's stable name.
+    pub reason: String,
+    /// The reason's stable number; equal to that of a [`Drop`] where both mean the same.
+    pub number: u8,
+    /// Packets.
+    pub total: u64,
+    /// What happened, for people.
+    pub text: String,
 }
 
 /// Packets dropped for one reason.
@@ -424,6 +460,15 @@ pub struct Interface {
     /// The driver's counters.
     #[serde(flatten)]
     pub stats: InterfaceStats,
+}
+
+/// `GET /v1/targets`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Targets {
+    /// Milliseconds since the daemon started.
+    pub uptime_ms: u64,
+    /// The offload targets; none when the slow path works alone.
+    pub targets: Vec<offload::Status>,
 }
 
 /// `POST /v1/reload`: the config now in force.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use fullnat::id::{Proto, ServerId, ServiceId, VPort};
+use fullnat::offload;
 use fullnat::plan::Plan;
 use fullnat::tcp::State;
 
@@ -34,7 +35,8 @@ pub fn filter(query: &SessionsQuery, plan: &Plan) -> Result<SessionFilter, ApiEr
     let service = query.service.as_deref().map(|text| service_id(plan, text)).transpose()?;
     let servers = query.server.as_deref().map(|text| server_ids(plan, text)).transpose()?;
     let state = query.state.as_deref().map(state_name).transpose()?;
-    Ok(SessionFilter { client, service, servers, state })
+    let offload = query.offload.as_deref().map(offload_state).transpose()?;
+    Ok(SessionFilter { client, service, servers, state, offload })
 }
 
 /// The name of a state a session can have.
@@ -44,6 +46,15 @@ fn state_name(text: &str) -> Result<String, ApiError> {
     }
     let names: Vec<_> = State::ALL.iter().map(|state| state.name()).collect();
     Err(ApiError::bad(format!("no state `{text}`"), format!("the states are {}", names.join(", "))))
+}
+
+/// An offload state by its name.
+fn offload_state(text: &str) -> Result<offload::State, ApiError> {
+    let known = offload::State::ALL.into_iter().find(|state| state.name() == text);
+    known.ok_or_else(|| {
+        let names: Vec<_> = offload::State::ALL.iter().map(|state| state.name()).collect();
+        ApiError::bad(format!("no offload state `{text}`"), format!("the offload states are {}", names.join(", ")))
+    })
 }
 
 /// `address` or `address/length`; bits beyond the length are cleared.

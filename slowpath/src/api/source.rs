@@ -5,12 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fullnat::counters::Counters;
+use fullnat::id::WorkerId;
+use fullnat::offload::{Counted, Place};
 use fullnat::plan::Plan;
+use hashbrown::HashMap;
 
 use crate::control::{PortRecord, SessionFilter};
 use crate::daemon::{
     Daemon, InterfaceStats, NeighborRecord, ReloadError, SessionPage, SessionsError, Settled, WorkerSilent,
 };
+use crate::offload;
+
+/// How the offload target stands; none when the slow path works alone.
+pub type TargetState = Option<Result<offload::Status, offload::Gone>>;
+
+/// What the target forwarded of sessions, beyond what their workers know.
+pub type Forwarded = HashMap<(WorkerId, Place), Counted>;
 
 /// A balancer that can be looked at. None of it may stop a worker or wait for one without a limit.
 pub trait Source: Send + Sync + 'static {
@@ -35,6 +45,10 @@ pub trait Source: Send + Sync + 'static {
     ) -> impl Future<Output = Result<SessionPage, SessionsError>> + Send;
     /// Use of local ports.
     fn ports(&self) -> impl Future<Output = Result<Vec<PortRecord>, WorkerSilent>> + Send;
+    /// How the offload target stands.
+    fn target(&self) -> impl Future<Output = TargetState> + Send;
+    /// What the target forwarded of these sessions since their workers were last told; of others nothing is said.
+    fn forwarded(&self, sessions: Vec<(WorkerId, Place)>) -> impl Future<Output = Forwarded> + Send;
     /// Puts the config file in force again.
     fn reload(&self) -> impl Future<Output = Result<(), ReloadError>> + Send;
 }
@@ -75,6 +89,21 @@ impl Source for Daemon {
 
     async fn ports(&self) -> Result<Vec<PortRecord>, WorkerSilent> {
         Daemon::ports(self).await
+    }
+
+    async fn target(&self) -> TargetState {
+        match &self.offload {
+            Some(handle) => Some(handle.status().await),
+            None => None,
+        }
+    }
+
+    async fn forwarded(&self, sessions: Vec<(WorkerId, Place)>) -> Forwarded {
+        match &self.offload {
+            // A manager that has ended knows of no session; `carom targets` tells.
+            Some(handle) => handle.counters_of(sessions).await.unwrap_or_default(),
+            None => Forwarded::default(),
+        }
     }
 
     async fn reload(&self) -> Result<(), ReloadError> {

@@ -8,33 +8,51 @@ use fullnat::plan::{self, Plan};
 use fullnat::reason::DropReason;
 
 use super::model::*;
-use super::source::Source;
+use super::source::{Source, TargetState};
 use crate::control::{PortRecord, SessionRecord};
 use crate::daemon::SessionPage;
-
-/// The offload target of this build: the slow path alone.
-const TARGET: &str = "none";
+use crate::offload;
 
 /// Milliseconds since the start.
 pub fn uptime_ms(source: &impl Source) -> u64 {
     source.uptime().as_millis() as u64
 }
 
-/// `GET /v1/status`.
-pub fn status(source: &impl Source) -> Status {
-    let plan = source.plan();
-    let settled = source.settled();
+/// Sums over all workers.
+pub fn totals(source: &impl Source) -> WorkerCounters {
     let mut totals = WorkerCounters::default();
     for counters in source.counters() {
         add_worker(&mut totals, counters);
     }
+    totals
+}
+
+/// What the target is: `none` when the slow path works alone, `unknown` when there is nobody left who would know.
+pub fn target_kind(target: &TargetState) -> &str {
+    match target {
+        None => "none",
+        Some(Ok(status)) => &status.kind,
+        Some(Err(offload::Gone)) => "unknown",
+    }
+}
+
+/// `GET /v1/status`.
+pub fn status(source: &impl Source, target: &TargetState) -> Status {
+    let plan = source.plan();
+    let settled = source.settled();
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         uptime_ms: uptime_ms(source),
         generation: plan.generation,
         config_path: settled.config_path.clone(),
-        target: TARGET.to_owned(),
+        target: target_kind(target).to_owned(),
+        offload: target.as_ref().and_then(|target| target.as_ref().ok()).map(|target| Offload {
+            address: target.address.clone(),
+            standing: target.standing.clone(),
+            ready: target.ready,
+            sessions: target.sessions.offloaded,
+        }),
         hugepages: settled.hugepages,
         memory_bytes: settled.memory_bytes,
         workers: source.counters().len(),
@@ -42,7 +60,7 @@ pub fn status(source: &impl Source) -> Status {
         services: plan.services().count(),
         servers: plan.servers().count(),
         session_capacity: settled.session_capacity,
-        totals,
+        totals: totals(source),
     }
 }
 
@@ -168,7 +186,7 @@ pub fn ports(source: &impl Source, records: &[PortRecord]) -> Ports {
 }
 
 /// `GET /v1/drops`.
-pub fn drops(source: &impl Source) -> Drops {
+pub fn drops(source: &impl Source, target: &TargetState) -> Drops {
     let drops: Vec<Drop> = DropReason::ALL
         .iter()
         .map(|&reason| {
@@ -182,7 +200,23 @@ pub fn drops(source: &impl Source) -> Drops {
             }
         })
         .collect();
-    Drops { uptime_ms: uptime_ms(source), total: drops.iter().map(|d| d.total).sum(), drops }
+    let switch = switch_drops(target);
+    Drops { uptime_ms: uptime_ms(source), total: drops.iter().map(|d| d.total).sum(), drops, switch }
+}
+
+/// What the switch drops of its own; nothing when there is none, or when it could not be asked.
+fn switch_drops(target: &TargetState) -> Vec<SwitchDrop> {
+    let Some(Ok(status)) = target else { return Vec::new() };
+    let all = carom_p4::SwitchDrop::ALL.iter();
+    all.filter_map(|&reason| {
+        Some(SwitchDrop {
+            reason: reason.name().to_owned(),
+            number: reason as u8,
+            total: *status.drops.get(reason.name())?,
+            text: reason.text().to_owned(),
+        })
+    })
+    .collect()
 }
 
 /// `GET /v1/workers`.

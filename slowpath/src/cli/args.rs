@@ -24,7 +24,7 @@ pub enum Command {
     Check(ConfigFile),
     /// Print the JSON Schema of the config file
     Schema,
-    /// Measure the worker loop on this machine, over an in-memory port
+    /// Measure the worker loop or the offload on this machine
     Bench {
         #[command(subcommand)]
         #[allow(missing_docs, reason = "clap would print it")]
@@ -64,6 +64,8 @@ pub enum Show {
     Neighbors(ShowOptions),
     /// Interfaces with the counters of their drivers
     Interfaces(ShowOptions),
+    /// The offload target: connection, tables, rates and latencies, failures
+    Targets(ShowOptions),
     /// Read the config file again and put it in force
     Reload(ReloadOptions),
 }
@@ -111,6 +113,9 @@ pub struct SessionsOptions {
     /// Only sessions in this state, e.g. established
     #[arg(long)]
     pub state: Option<String>,
+    /// Only sessions with this offload state: none, installing, offloaded or removing
+    #[arg(long, value_name = "STATE")]
+    pub offload: Option<String>,
     /// Sessions on a page
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,

@@ -70,6 +70,16 @@ pub fn duration(ms: u64) -> String {
     }
 }
 
+/// A short length of time: 850us, 6.4ms, 1.2s.
+pub fn microseconds(us: u64) -> String {
+    match us {
+        0..1000 => format!("{us}us"),
+        1000..100_000 => format!("{}.{}ms", us / 1000, us % 1000 / 100),
+        100_000..1_000_000 => format!("{}ms", us / 1000),
+        _ => duration(us / 1000),
+    }
+}
+
 /// A share in percent; `-` of nothing.
 pub fn percent(part: u64, whole: u64) -> String {
     if whole == 0 { "-".to_owned() } else { format!("{:.1}%", 100.0 * part as f64 / whole as f64) }
@@ -126,6 +136,11 @@ mod tests {
         ];
         for (ms, text) in cases {
             assert_eq!(duration(ms), text);
+        }
+        let short =
+            [(0, "0us"), (999, "999us"), (1_000, "1.0ms"), (99_999, "99.9ms"), (100_000, "100ms"), (1_250_000, "1.2s")];
+        for (us, text) in short {
+            assert_eq!(microseconds(us), text);
         }
         assert_eq!(memory(512 << 20), "512 MiB");
         assert_eq!(percent(1, 8), "12.5%");

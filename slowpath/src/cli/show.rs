@@ -40,6 +40,7 @@ async fn command(show: &Show) -> Result<(), Failure> {
         Show::Workers(o) => get::<Workers>(o, "/v1/workers", Workers::render).await,
         Show::Neighbors(o) => get::<Neighbors>(o, "/v1/neighbors", Neighbors::render).await,
         Show::Interfaces(o) => get::<Interfaces>(o, "/v1/interfaces", Interfaces::render).await,
+        Show::Targets(o) => get::<Targets>(o, "/v1/targets", Targets::render).await,
         Show::Sessions(o) if o.count => count(o).await,
         Show::Sessions(o) => {
             let client = Client::new(&o.show.socket.socket);
@@ -85,6 +86,7 @@ fn query(options: &SessionsOptions) -> SessionsQuery {
         service: options.service.clone(),
         server: options.server.clone(),
         state: options.state.clone(),
+        offload: options.offload.clone(),
         limit: None,
         cursor: None,
     }

@@ -1,5 +1,7 @@
 //! What the show commands print for people. With `--watch`, counters become rates per second.
 
+mod target;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 use std::hash::Hash;
@@ -8,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::format::{Numbers, duration, memory, percent};
+use super::format::{Numbers, duration, memory, microseconds, percent};
 use super::table::Align::{Left, Right};
 use super::table::{Column, table, width};
 use crate::api::model::*;
@@ -92,15 +94,22 @@ impl View for Status {
         let row = Counting { look, seconds: seconds(self, before), now: self, before };
         let per = if look.watch { " per second" } else { "" };
         let t = &self.totals;
-        let target = match self.target.as_str() {
-            "none" => "none (slow path alone)",
-            other => other,
+        let target = match (self.target.as_str(), &self.offload) {
+            ("none", _) => "none (slow path alone)".to_owned(),
+            (kind, None) => format!("{kind} (the offload manager has ended; its log says why)"),
+            (kind, Some(o)) => format!(
+                "{kind} at {}, {}{}, {} of the sessions offloaded",
+                o.address,
+                o.standing,
+                if o.ready { "" } else { " and not ready" },
+                numbers.count(o.sessions)
+            ),
         };
         let pages = if self.hugepages { "on hugepages" } else { "on ordinary pages" };
         let lines = [
             ("carom", format!("{}, up {}, pid {}", self.version, duration(self.uptime_ms), self.pid)),
             ("config", format!("{}, generation {}", self.config_path.display(), self.generation)),
-            ("target", target.to_owned()),
+            ("target", target),
             ("memory", format!("{} {pages}", memory(self.memory_bytes))),
             ("workers", format!("{} on {}", self.workers, plural(self.interfaces, "interface"))),
             ("services", format!("{} with {}", self.services, plural(self.servers, "real server"))),
@@ -333,10 +342,25 @@ pub fn drops(now: &Drops, before: Option<&Drops>, look: Look, all: bool) -> Stri
             cells
         })
         .collect();
-    if rows.is_empty() {
-        return "no packet was dropped\n".to_owned();
-    }
-    table(&columns, rows, Some(look.width))
+    let parts =
+        [(!rows.is_empty()).then(|| table(&columns, rows, Some(look.width))), switch_drops(now, before, look, all)];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "no packet was dropped\n".to_owned() } else { parts.join("\n") }
+}
+
+/// What the switch dropped by itself.
+fn switch_drops(now: &Drops, before: Option<&Drops>, look: Look, all: bool) -> Option<String> {
+    let past = by_key(before.map_or(&[][..], |b| &b.switch), |d| d.number);
+    let packets = if look.watch { "PKT/S" } else { "PACKETS" };
+    let columns = [("BY THE SWITCH", Left), ("NO", Right), (packets, Right), ("WHAT HAPPENED", Left)];
+    let shown = now.switch.iter().filter(|d| all || d.total > 0);
+    let rows: Vec<_> = shown
+        .map(|d| {
+            let row = Counting { look, seconds: seconds(now, before), now: d, before: past.get(&d.number).copied() };
+            vec![d.reason.clone(), d.number.to_string(), row.show(|d| d.total), d.text.clone()]
+        })
+        .collect();
+    (!rows.is_empty()).then(|| table(&columns, rows, Some(look.width)))
 }
 
 impl View for Workers {

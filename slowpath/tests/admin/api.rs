@@ -6,6 +6,7 @@ use std::path::Path;
 
 use carom::api::client::{Client, ClientError};
 use carom::api::model::*;
+use carom::offload::Gone;
 use serde_json::Value;
 
 use crate::fake::{Fake, Served};
@@ -45,6 +46,44 @@ fn every_document_has_its_stable_fields() {
     let fields: Vec<&str> = status.as_object().unwrap().keys().map(String::as_str).collect();
     insta::assert_snapshot!("fields_status", fields.join("\n"));
     assert_eq!(status["target"], "none");
+}
+
+#[test]
+fn a_target_is_shown_with_all_its_fields() {
+    let served = Served::new();
+    assert_eq!(get(&served, "/v1/targets")["targets"], Value::Array(Vec::new()));
+    assert_eq!(get(&served, "/v1/drops")["switch"], Value::Array(Vec::new()));
+    assert_eq!(get(&served, "/v1/status")["offload"], Value::Null);
+
+    let served = Served::with(Fake::offloading());
+    let targets = get(&served, "/v1/targets");
+    insta::assert_snapshot!("fields_targets", paths("", &targets).join("\n"));
+    assert_eq!(targets["targets"][0]["tables"][0]["entries"], 9_006);
+    let status = get(&served, "/v1/status");
+    assert_eq!((&status["target"], &status["offload"]["sessions"]), (&"bmv2".into(), &4_510.into()));
+    let drops = get(&served, "/v1/drops");
+    assert_eq!(drops["total"], 62, "what the switch drops is counted apart");
+    let no_service = &drops["switch"][1];
+    assert_eq!(
+        (&no_service["reason"], &no_service["total"], &no_service["number"]),
+        (&"no_service".into(), &23.into(), &16.into())
+    );
+
+    *served.fake.target.lock().unwrap() = Some(Err(Gone));
+    let (status, problem) = problem(&served, "GET /v1/targets");
+    assert_eq!((status, problem.error.as_str()), (503, "the offload manager has ended"));
+    assert_eq!(get(&served, "/v1/status")["target"], "unknown");
+}
+
+/// The paths to all values of a document; of a list, to those of its first element.
+fn paths(at: &str, value: &Value) -> Vec<String> {
+    match value {
+        Value::Object(fields) => {
+            fields.iter().flat_map(|(name, value)| paths(&format!("{at}.{name}"), value)).collect()
+        }
+        Value::Array(list) => list.first().map_or_else(Vec::new, |value| paths(&format!("{at}[]"), value)),
+        _ => vec![at.to_owned()],
+    }
 }
 
 #[test]

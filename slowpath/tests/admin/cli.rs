@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::Ordering;
 
-use crate::fake::Served;
+use carom::offload::{Gone, Status};
+
+use crate::fake::{Fake, Served};
 
 fn command(socket: &Path, arguments: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_carom"));
@@ -70,6 +72,60 @@ fn status_for_people() {
     let version = env!("CARGO_PKG_VERSION");
     let status = shown(&served, "status").replace(&pid, "pid PID").replace(version, "VERSION");
     insta::assert_snapshot!(status);
+    let line = |served: &Served| shown(served, "status").lines().nth(2).unwrap().to_owned();
+    let served = Served::with(Fake::offloading());
+    assert_eq!(line(&served), "target    bmv2 at 127.0.0.1:9559, primary, 4510 of the sessions offloaded");
+    served.fake.offload(|status| {
+        status.ready = false;
+        status.standing = "backup".to_owned();
+        status.sessions.offloaded = 0;
+    });
+    assert_eq!(line(&served), "target    bmv2 at 127.0.0.1:9559, backup and not ready, 0 of the sessions offloaded");
+    *served.fake.target.lock().unwrap() = Some(Err(Gone));
+    assert_eq!(line(&served), "target    unknown (the offload manager has ended; its log says why)");
+}
+
+#[test]
+fn targets_for_people() {
+    let served = Served::new();
+    let none = "no offload target (target.kind = \"none\"): the slow path does the whole job\n";
+    assert_eq!(shown(&served, "targets"), none);
+    let served = Served::with(Fake::offloading());
+    insta::assert_snapshot!("targets", shown(&served, "targets"));
+    insta::assert_snapshot!("targets_exact", shown(&served, "targets --exact"));
+    insta::assert_snapshot!("drops_of_a_switch", shown(&served, "drops"));
+    insta::assert_snapshot!("drops_of_a_switch_all", shown(&served, "drops --all"));
+    // A target that was never reached.
+    *served.fake.target.lock().unwrap() = Some(Ok(Status {
+        address: "127.0.0.1:9559".to_owned(),
+        kind: "bmv2".to_owned(),
+        device_id: 1,
+        role: "lb".to_owned(),
+        election_id: 1,
+        standing: "disconnected".to_owned(),
+        cookie: "0123456789abcdef".to_owned(),
+        threshold: "never".to_owned(),
+        last_error: Some("cannot connect: connection refused".to_owned()),
+        ..Status::default()
+    }));
+    insta::assert_snapshot!("targets_unreached", shown(&served, "targets"));
+    *served.fake.target.lock().unwrap() = Some(Err(Gone));
+    let (code, error) = failed(&served.socket, "targets");
+    assert_eq!((code, error.starts_with("carom: the offload manager has ended; ")), (1, true), "{error}");
+}
+
+#[test]
+fn watching_a_target_shows_rates() {
+    let served = Served::with(Fake::offloading());
+    // Two seconds pass at the daemon between two looks; ten sessions are installed, seven packets punted.
+    served.fake.step_ms.store(2_000, Ordering::Relaxed);
+    let lines = watched(&served, "targets --watch 0.1", 2 * 28);
+    let second: Vec<_> = lines.iter().skip_while(|line| !line.is_empty()).collect();
+    let row = |name: &str| second.iter().rfind(|line| line.starts_with(name)).unwrap().to_string();
+    assert_eq!(row("install").split_whitespace().take(3).collect::<Vec<_>>(), ["install", "5.0", "5412"]);
+    assert_eq!(row("punt    miss").split_whitespace().take(4).collect::<Vec<_>>(), ["punt", "miss", "0", "3.5"]);
+    assert_eq!(row("drop    no_service").split_whitespace().nth(3), Some("0"));
+    assert_eq!(row("resource_exhausted").split_whitespace().nth(1), Some("0"));
 }
 
 #[test]
@@ -105,7 +161,9 @@ fn filters_reach_the_daemon() {
 #[test]
 fn json_for_programs_is_what_the_api_says() {
     let served = Served::new();
-    for what in ["status", "services", "servers", "sessions", "ports", "drops", "workers", "neighbors", "interfaces"] {
+    for what in
+        ["status", "services", "servers", "sessions", "ports", "drops", "workers", "neighbors", "interfaces", "targets"]
+    {
         let json: serde_json::Value = serde_json::from_str(&shown(&served, &format!("{what} --json"))).unwrap();
         assert_eq!(json["uptime_ms"], 273_906_000, "{what}");
     }

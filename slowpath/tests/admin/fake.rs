@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carom::api::client::Client;
-use carom::api::{self, AdminSocket, Source};
+use carom::api::{self, AdminSocket, Forwarded, Source, TargetState};
 use carom::control::{PortRecord, SessionFilter, SessionRecord};
 use carom::daemon::{InterfaceStats, NeighborRecord, ReloadError, SessionPage, SessionsError, Settled, WorkerSilent};
+use carom::offload::Status;
+use carom::offload::stats::{Latency, SessionCounts, TableStatus, Totals};
 use fullnat::counters::{Counters, Traffic};
 use fullnat::forward::{PortView, SessionView};
 use fullnat::id::{Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
-use fullnat::offload::{self, Place};
+use fullnat::offload::{self, Counted, Place};
 use fullnat::plan::{Interface, LocalPool, PersistenceRule, Plan, Server, ServerShared, Service};
 use fullnat::reason::DropReason;
 use fullnat::route::Routes;
@@ -39,6 +41,7 @@ pub struct Fake {
     pub reload: Mutex<Result<(), String>>,
     /// Whether workers answer.
     pub silent: Mutex<bool>,
+    pub target: Mutex<TargetState>,
 }
 
 impl Source for Fake {
@@ -114,6 +117,23 @@ impl Source for Fake {
         Ok(self.ports.clone())
     }
 
+    /// Each look finds ten more installs where time passes.
+    async fn target(&self) -> TargetState {
+        let mut target = self.target.lock().unwrap();
+        if let Some(Ok(status)) = target.as_mut()
+            && self.step_ms.load(Ordering::Relaxed) > 0
+        {
+            status.totals.installed += 10;
+            *status.punts.get_mut("miss").unwrap() += 7;
+        }
+        target.clone()
+    }
+
+    async fn forwarded(&self, sessions: Vec<(WorkerId, Place)>) -> Forwarded {
+        let counted = Counted { packets: [1_000, 2_000], bytes: [70_000, 2_900_000] };
+        sessions.into_iter().map(|session| (session, counted)).collect()
+    }
+
     async fn reload(&self) -> Result<(), ReloadError> {
         self.reload.lock().unwrap().clone().map_err(ReloadError)?;
         *self.plan.lock().unwrap() = Arc::new(plan(2));
@@ -154,7 +174,18 @@ impl Fake {
             step_ms: AtomicU64::new(0),
             reload: Mutex::new(Ok(())),
             silent: Mutex::new(false),
+            target: Mutex::new(None),
         }
+    }
+
+    /// The same with an offload target.
+    pub fn offloading() -> Self {
+        Fake { target: Mutex::new(Some(Ok(target()))), ..Self::new() }
+    }
+
+    /// Changes how the target stands.
+    pub fn offload(&self, change: impl FnOnce(&mut Status)) {
+        change(self.target.lock().unwrap().as_mut().unwrap().as_mut().unwrap());
     }
 
     fn answers(&self) -> Result<(), WorkerSilent> {
@@ -252,6 +283,53 @@ fn plan(generation: u64) -> Plan {
         ],
         vec![server(0, 0, "10.20.1.10", 3, 0), server(1, 0, "10.20.2.10", 0, 5_000), server(2, 1, "10.20.1.10", 1, 0)],
     )
+}
+
+/// A target in the middle of its work. No two numbers are the same.
+pub fn target() -> Status {
+    let table = |name: &str, size, entries| TableStatus { name: name.to_owned(), size, entries };
+    let counts = |counts: &[(&str, u64)]| counts.iter().map(|&(name, n)| (name.to_owned(), n)).collect();
+    Status {
+        address: "127.0.0.1:9559".to_owned(),
+        kind: "bmv2".to_owned(),
+        device_id: 1,
+        role: String::new(),
+        election_id: 3,
+        connected: true,
+        standing: "primary".to_owned(),
+        cookie: "0123456789abcdef".to_owned(),
+        pipeline: Some("kept".to_owned()),
+        ready: true,
+        threshold: "100 packets".to_owned(),
+        tables: vec![table("flow_v4", 131_072, 9_006), table("flow_v6", 65_536, 14), table("nexthop", 4_096, 5)],
+        sessions: SessionCounts { waiting: 2, installing: 12, offloaded: 4_510, undoing: 1, removing: 7 },
+        installs_per_second: 5_412.4,
+        removes_per_second: 0.0,
+        install_latency: Latency { count: 20_000, p50_us: 812, p99_us: 6_420, max_us: 1_250_000 },
+        remove_latency: Latency::default(),
+        totals: Totals {
+            installed: 20_017,
+            removed: 15_507,
+            refused: 40,
+            refused_full: 21,
+            refused_nexthop: 13,
+            refused_not_ready: 0,
+            already_there: 8,
+            unknown: 9,
+            not_sent: 10,
+            sweeps: 11,
+            orphans: 15,
+            lost: 16,
+            notices: 18,
+            checks: 19,
+            idle: 17,
+            misplaced: 22,
+        },
+        failures: counts(&[("already_exists", 8), ("resource_exhausted", 42)]),
+        last_error: Some("resource_exhausted: table flow_v4 is full".to_owned()),
+        punts: counts(&[("miss", 123_456), ("tcp_control", 60_000), ("ttl", 0)]),
+        drops: counts(&[("no_service", 23), ("no_nexthop", 24), ("truncated", 0)]),
+    }
 }
 
 fn sessions() -> Vec<SessionRecord> {

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use carom::api::metrics;
+use carom::offload::Gone;
 
-use crate::fake::Fake;
+use crate::fake::{Fake, target};
 
 /// Samples by their full name with labels; checks the text's form on the way.
 fn samples(text: &str) -> BTreeMap<String, f64> {
@@ -30,8 +31,7 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
 
 #[test]
 fn the_text_is_well_formed_and_complete() {
-    let text = metrics::text(&Fake::new());
-    let samples = samples(&text);
+    let samples = samples(&metrics::text(&Fake::new(), &Some(Ok(target()))));
     for metric in metrics::all() {
         let known = samples.keys().any(|k| k.split('{').next() == Some(metric.name));
         assert!(known, "{} has no sample", metric.name);
@@ -42,7 +42,7 @@ fn the_text_is_well_formed_and_complete() {
 
 #[test]
 fn the_numbers_are_those_of_the_counters() {
-    let samples = samples(&metrics::text(&Fake::new()));
+    let samples = samples(&metrics::text(&Fake::new(), &None));
     let expected = [
         ("carom_uptime_seconds", 273_906.0),
         ("carom_config_generation", 1.0),
@@ -68,4 +68,38 @@ fn the_numbers_are_those_of_the_counters() {
     for (name, value) in expected {
         assert_eq!(samples.get(name), Some(&value), "{name}");
     }
+}
+
+#[test]
+fn the_target_has_metrics_of_its_own() {
+    let known = samples(&metrics::text(&Fake::new(), &Some(Ok(target()))));
+    let expected = [
+        (
+            "carom_target_info{kind=\"bmv2\",address=\"127.0.0.1:9559\",device_id=\"1\",role=\"\",election_id=\"3\",\
+             cookie=\"0123456789abcdef\",pipeline=\"kept\"}",
+            1.0,
+        ),
+        ("carom_target_primary", 1.0),
+        ("carom_target_table_entries{table=\"flow_v4\"}", 9_006.0),
+        ("carom_target_table_size{table=\"flow_v4\"}", 131_072.0),
+        ("carom_target_sessions{state=\"removing\"}", 7.0),
+        ("carom_target_installed_sessions_total", 20_017.0),
+        ("carom_target_refused_installs_total{reason=\"table_full\"}", 21.0),
+        ("carom_target_refused_installs_total{reason=\"other\"}", 40.0 - 21.0 - 13.0),
+        ("carom_target_operation_seconds{operation=\"install\",quantile=\"0.99\"}", 0.00642),
+        ("carom_target_failed_updates_total{code=\"resource_exhausted\"}", 42.0),
+        ("carom_switch_punted_packets_total{reason=\"miss\"}", 123_456.0),
+        ("carom_switch_dropped_packets_total{reason=\"truncated\"}", 0.0),
+    ];
+    for (name, value) in expected {
+        assert_eq!(known.get(name), Some(&value), "{name}");
+    }
+    let of_target = |text: &str| -> Vec<(String, f64)> {
+        let about = |name: &str| name.starts_with("carom_target") || name.starts_with("carom_switch");
+        samples(text).into_iter().filter(|(name, _)| about(name)).collect()
+    };
+    assert_eq!(of_target(&metrics::text(&Fake::new(), &None)), []);
+    // A manager that has ended is no target that is fine.
+    let zero = ["carom_target_connected", "carom_target_primary", "carom_target_ready"].map(|n| (n.to_owned(), 0.0));
+    assert_eq!(of_target(&metrics::text(&Fake::new(), &Some(Err(Gone)))), zero);
 }

@@ -5,6 +5,7 @@ mod target;
 
 use std::fmt::{Display, Write};
 
+use carom_p4::Punt;
 use fullnat::counters::Traffic;
 use fullnat::plan::Plan;
 use fullnat::reason::DropReason;
@@ -96,7 +97,42 @@ const WORKER: &[WorkerMetric] = &[
     (counter("carom_neighbor_heard_total", "worker", "ARP and neighbour discovery read, no answer needed."), |c| {
         c.neighbor_heard
     }),
+    (gauge("carom_offload_sessions", "worker", "Sessions that are offloaded now."), |c| c.offload_sessions),
+    (counter("carom_offload_asked_total", "worker", "Sessions the offload manager was asked to install."), |c| {
+        c.offload_asked
+    }),
+    (counter("carom_offload_installed_total", "worker", "Sessions installed."), |c| c.offload_installed),
+    (counter("carom_offload_refused_total", "worker", "Installs refused."), |c| c.offload_refused),
+    (counter("carom_offload_removed_total", "worker", "Sessions removed from the target."), |c| c.offload_removed),
+    (counter("carom_offload_ring_full_total", "worker", "Requests that found the manager's ring full."), |c| {
+        c.offload_ring_full
+    }),
+    (counter("carom_offload_ignored_total", "worker", "Answers about sessions that had gone."), |c| c.offload_ignored),
 ];
+
+/// Traffic that the target forwarded: how to read it from packets or bytes, and the `direction` label.
+type ForwardedMetric = (Metric, &'static str, fn(&WorkerCounters) -> u64);
+
+const FORWARDED_PACKETS: Metric = counter(
+    "carom_offload_packets_total",
+    "worker direction",
+    "Packets the target forwarded, as far as workers were told.",
+);
+const FORWARDED_BYTES: Metric = counter(
+    "carom_offload_bytes_total",
+    "worker direction",
+    "Bytes the target forwarded, as far as workers were told.",
+);
+
+const FORWARDED: [ForwardedMetric; 4] = [
+    (FORWARDED_PACKETS, "in", |c| c.offload_packets_in),
+    (FORWARDED_PACKETS, "out", |c| c.offload_packets_out),
+    (FORWARDED_BYTES, "in", |c| c.offload_bytes_in),
+    (FORWARDED_BYTES, "out", |c| c.offload_bytes_out),
+];
+
+const PUNTED: Metric =
+    counter("carom_worker_punted_packets_total", "worker reason", "Packets that came from the switch with its tag.");
 
 /// Traffic of one direction or both, and how to read it; the second text is the `direction` label.
 type TrafficMetric = (Metric, Option<&'static str>, fn(&Traffic) -> u64);
@@ -159,7 +195,8 @@ const INTERFACE: &[InterfaceMetric] = &[
 pub fn all() -> Vec<Metric> {
     let mut all = vec![BUILD_INFO, UPTIME, GENERATION, MEMORY, CAPACITY, SESSIONS];
     all.extend(WORKER.iter().map(|m| m.0));
-    all.push(DROPS);
+    all.extend(FORWARDED.map(|m| m.0));
+    all.extend([PUNTED, DROPS]);
     all.extend(SERVICE.iter().chain(SERVER).map(|m| m.0));
     all.extend([SERVER_ACTIVE, SERVER_WEIGHT]);
     all.extend(INTERFACE.iter().map(|m| m.0));
@@ -197,6 +234,22 @@ fn workers(out: &mut Text, source: &impl Source) {
         out.head(metric);
         for (i, w) in workers.iter().enumerate() {
             out.sample(metric, &[("worker", &i)], read(w));
+        }
+    }
+    let mut last = "";
+    for (metric, direction, read) in FORWARDED {
+        if metric.name != last {
+            out.head(metric);
+            last = metric.name;
+        }
+        for (i, w) in workers.iter().enumerate() {
+            out.sample(metric, &[("worker", &i), ("direction", &direction)], read(w));
+        }
+    }
+    out.head(PUNTED);
+    for (i, counters) in source.counters().iter().enumerate() {
+        for &why in Punt::ALL {
+            out.sample(PUNTED, &[("worker", &i), ("reason", &why.name())], counters.punts(why as u8));
         }
     }
     out.head(DROPS);

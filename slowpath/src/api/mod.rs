@@ -40,6 +40,7 @@ use axum::extract::{Query, State};
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::IntoResponse;
 use axum::routing::{get, post};
+use fullnat::offload;
 
 pub use socket::{AdminSocket, BindError};
 pub use source::{Forwarded, Source, TargetState};
@@ -122,7 +123,9 @@ async fn sessions<S: Source>(State(source): State<Arc<S>>, args: SessionsArgs) -
     let filter = query::filter(&query, &source.plan())?;
     let limit = query::limit(&query)?;
     let page = source.sessions(filter, query.cursor.as_deref(), limit).await?;
-    Ok(Json(view::sessions(&*source, page)))
+    let with_target = page.sessions.iter().filter(|s| s.view.offload != offload::State::None);
+    let forwarded = source.forwarded(with_target.map(|s| (s.worker, s.view.place)).collect()).await;
+    Ok(Json(view::sessions(&*source, page, &forwarded)))
 }
 
 async fn count_sessions<S: Source>(

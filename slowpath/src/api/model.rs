@@ -152,6 +152,30 @@ pub struct WorkerCounters {
     pub neighbor_answered: u64,
     /// ARP packets and neighbour discovery messages that needed no answer.
     pub neighbor_heard: u64,
+    /// Packets that came from the switch with its tag.
+    pub punted: u64,
+    /// Sessions that are offloaded now.
+    pub offload_sessions: u64,
+    /// Sessions that the offload manager was asked to install.
+    pub offload_asked: u64,
+    /// Sessions installed.
+    pub offload_installed: u64,
+    /// Installs refused.
+    pub offload_refused: u64,
+    /// Sessions removed from the target, asked or not.
+    pub offload_removed: u64,
+    /// Requests that found no room in the ring to the offload manager; they are made again.
+    pub offload_ring_full: u64,
+    /// Answers about sessions that had gone.
+    pub offload_ignored: u64,
+    /// Packets from clients that the target forwarded, as far as the worker was told.
+    pub offload_packets_in: u64,
+    /// Packets from real servers that the target forwarded, as far as the worker was told.
+    pub offload_packets_out: u64,
+    /// Bytes from clients that the target forwarded, as far as the worker was told.
+    pub offload_bytes_in: u64,
+    /// Bytes from real servers that the target forwarded, as far as the worker was told.
+    pub offload_bytes_out: u64,
 }
 
 impl WorkerCounters {
@@ -291,6 +315,8 @@ pub struct Session {
     pub proto: Protocol,
     /// State, e.g. `established`.
     pub state: String,
+    /// Where it is with the offload target: `none`, `installing`, `offloaded` or `removing`.
+    pub offload: String,
     /// CIP:cport.
     pub client: SocketAddr,
     /// VIP:vport.
@@ -309,9 +335,9 @@ pub struct Session {
     pub idle_ms: u64,
     /// Milliseconds until it ends if no packet comes.
     pub expires_ms: u64,
-    /// Packets from the client.
+    /// Packets from the client, those the target forwarded included.
     pub packets_in: u64,
-    /// Packets from the real server.
+    /// Packets from the real server, those the target forwarded included.
     pub packets_out: u64,
 }
 

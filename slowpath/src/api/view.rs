@@ -2,13 +2,14 @@
 
 use std::net::SocketAddr;
 
+use carom_p4::Punt;
 use fullnat::counters::{Counters, Traffic};
 use fullnat::id::{ServerId, ServiceId};
 use fullnat::plan::{self, Plan};
 use fullnat::reason::DropReason;
 
 use super::model::*;
-use super::source::{Source, TargetState};
+use super::source::{Forwarded, Source, TargetState};
 use crate::control::{PortRecord, SessionRecord};
 use crate::daemon::SessionPage;
 use crate::offload;
@@ -142,17 +143,20 @@ fn sum_traffic<'a>(parts: impl Iterator<Item = &'a Traffic>) -> TrafficCounters 
 }
 
 /// `GET /v1/sessions`, from a page the workers gave.
-pub fn sessions(source: &impl Source, page: SessionPage) -> Sessions {
+pub fn sessions(source: &impl Source, page: SessionPage, forwarded: &Forwarded) -> Sessions {
     let plan = source.plan();
-    let sessions = page.sessions.iter().map(|record| one_session(&plan, record)).collect();
+    let sessions = page.sessions.iter().map(|record| one_session(&plan, record, forwarded)).collect();
     Sessions { uptime_ms: uptime_ms(source), sessions, next: page.next }
 }
 
-fn one_session(plan: &Plan, record: &SessionRecord) -> Session {
+/// What the target forwarded and the worker was not told yet is added to what the worker knows.
+fn one_session(plan: &Plan, record: &SessionRecord, forwarded: &Forwarded) -> Session {
     let view = &record.view;
+    let untold = forwarded.get(&(record.worker, view.place)).copied().unwrap_or_default();
     Session {
         proto: view.proto.into(),
         state: view.state.name().to_owned(),
+        offload: view.offload.name().to_owned(),
         client: view.client,
         vip: view.vip,
         local: view.local,
@@ -162,8 +166,8 @@ fn one_session(plan: &Plan, record: &SessionRecord) -> Session {
         age_ms: view.age_ms,
         idle_ms: view.idle_ms,
         expires_ms: view.expires_ms,
-        packets_in: u64::from(view.packets_in),
-        packets_out: u64::from(view.packets_out),
+        packets_in: u64::from(view.packets_in) + untold.packets[0],
+        packets_out: u64::from(view.packets_out) + untold.packets[1],
     }
 }
 
@@ -267,6 +271,18 @@ fn add_worker(sum: &mut WorkerCounters, c: &Counters) {
         echo_answered,
         neighbor_answered,
         neighbor_heard,
+        punted,
+        offload_sessions,
+        offload_asked,
+        offload_installed,
+        offload_refused,
+        offload_removed,
+        offload_ring_full,
+        offload_ignored,
+        offload_packets_in,
+        offload_packets_out,
+        offload_bytes_in,
+        offload_bytes_out,
     } = sum;
     *rx_packets += c.rx_packets.get();
     *rx_bytes += c.rx_bytes.get();
@@ -295,6 +311,19 @@ fn add_worker(sum: &mut WorkerCounters, c: &Counters) {
     *echo_answered += c.echo_answered.get();
     *neighbor_answered += c.neighbor_answered.get();
     *neighbor_heard += c.neighbor_heard.get();
+    *punted += Punt::ALL.iter().map(|&why| c.punts(why as u8)).sum::<u64>();
+    let o = &c.offload;
+    *offload_sessions += o.sessions.get();
+    *offload_asked += o.asked.get();
+    *offload_installed += o.installed.get();
+    *offload_refused += o.refused.get();
+    *offload_removed += o.removed.get();
+    *offload_ring_full += o.full.get();
+    *offload_ignored += o.ignored.get();
+    *offload_packets_in += o.packets_in.get();
+    *offload_packets_out += o.packets_out.get();
+    *offload_bytes_in += o.bytes_in.get();
+    *offload_bytes_out += o.bytes_out.get();
 }
 
 /// `GET /v1/neighbors`.

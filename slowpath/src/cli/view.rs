@@ -1,5 +1,7 @@
 //! What the show commands print for people. With `--watch`, counters become rates per second.
 
+mod drops;
+mod sessions;
 mod target;
 
 use std::collections::{BTreeMap, HashMap};
@@ -14,6 +16,8 @@ use super::format::{Numbers, duration, memory, microseconds, percent};
 use super::table::Align::{Left, Right};
 use super::table::{Column, table, width};
 use crate::api::model::*;
+
+pub use drops::drops;
 
 /// How to print.
 #[derive(Clone, Copy, Debug)]
@@ -222,35 +226,6 @@ impl View for Servers {
     }
 }
 
-impl View for Sessions {
-    fn uptime_ms(&self) -> u64 {
-        self.uptime_ms
-    }
-
-    fn render(&self, _before: Option<&Self>, look: Look) -> String {
-        let times = |s: &Session| [s.age_ms, s.idle_ms, s.expires_ms].map(duration);
-        let wide = self.sessions.iter().map(|s| {
-            let addresses = [s.client, s.vip, s.local, s.server].map(|a| a.to_string());
-            [vec![s.proto.to_string(), s.state.clone()], addresses.to_vec(), times(s).to_vec()].concat()
-        });
-        let columns = ["PROTO", "STATE", "CLIENT", "SERVICE", "LOCAL", "SERVER"].map(|h| (h, Left));
-        let ends = ["AGE", "IDLE", "EXPIRES"].map(|h| (h, Right));
-        let mut text = table(&[&columns[..], &ends].concat(), wide, None);
-        if width(&text) > usize::from(look.width) {
-            let stacked = self.sessions.iter().map(|s| {
-                let (outer, inner) = (format!("{}\n{}", s.client, s.vip), format!("{}\n{}", s.local, s.server));
-                [vec![s.proto.to_string(), s.state.clone(), outer, inner], times(s).to_vec()].concat()
-            });
-            let columns = ["PROTO", "STATE", "CLIENT\nSERVICE", "LOCAL\nSERVER"].map(|h| (h, Left));
-            text = table(&[&columns[..], &ends].concat(), stacked, None);
-        }
-        if let Some(next) = &self.next {
-            let _ = writeln!(text, "more: add --cursor {next}");
-        }
-        text
-    }
-}
-
 impl View for SessionCount {
     fn uptime_ms(&self) -> u64 {
         self.uptime_ms
@@ -308,61 +283,6 @@ pub fn ports(now: &Ports, before: Option<&Ports>, look: Look, by_worker: bool) -
     table(&columns, rows, None)
 }
 
-impl View for Drops {
-    fn uptime_ms(&self) -> u64 {
-        self.uptime_ms
-    }
-
-    fn render(&self, before: Option<&Self>, look: Look) -> String {
-        drops(self, before, look, false)
-    }
-}
-
-/// Most workers that have a column each in the drops table.
-const DROP_COLUMNS: usize = 4;
-
-/// `carom drops`: the reasons that happened, or all of them.
-pub fn drops(now: &Drops, before: Option<&Drops>, look: Look, all: bool) -> String {
-    let past = by_key(before.map_or(&[][..], |b| &b.drops), |d| d.number);
-    let workers = now.drops.first().map_or(0, |d| d.by_worker.len());
-    let shown = if (2..=DROP_COLUMNS).contains(&workers) { workers } else { 0 };
-    let heads: Vec<String> = (0..shown).map(|w| format!("WORKER {w}")).collect();
-    let mut columns = vec![("REASON", Left), ("NO", Right), (if look.watch { "PKT/S" } else { "PACKETS" }, Right)];
-    columns.extend(heads.iter().map(|h| (h.as_str(), Right)));
-    columns.push(("WHAT HAPPENED", Left));
-    let rows: Vec<_> = now
-        .drops
-        .iter()
-        .filter(|d| all || d.total > 0)
-        .map(|d| {
-            let row = Counting { look, seconds: seconds(now, before), now: d, before: past.get(&d.number).copied() };
-            let mut cells = vec![d.reason.clone(), d.number.to_string(), row.show(|d| d.total)];
-            cells.extend((0..shown).map(|w| row.show(|d| d.by_worker.get(w).copied().unwrap_or(0))));
-            cells.push(d.text.clone());
-            cells
-        })
-        .collect();
-    let parts =
-        [(!rows.is_empty()).then(|| table(&columns, rows, Some(look.width))), switch_drops(now, before, look, all)];
-    let parts: Vec<_> = parts.into_iter().flatten().collect();
-    if parts.is_empty() { "no packet was dropped\n".to_owned() } else { parts.join("\n") }
-}
-
-/// What the switch dropped by itself.
-fn switch_drops(now: &Drops, before: Option<&Drops>, look: Look, all: bool) -> Option<String> {
-    let past = by_key(before.map_or(&[][..], |b| &b.switch), |d| d.number);
-    let packets = if look.watch { "PKT/S" } else { "PACKETS" };
-    let columns = [("BY THE SWITCH", Left), ("NO", Right), (packets, Right), ("WHAT HAPPENED", Left)];
-    let shown = now.switch.iter().filter(|d| all || d.total > 0);
-    let rows: Vec<_> = shown
-        .map(|d| {
-            let row = Counting { look, seconds: seconds(now, before), now: d, before: past.get(&d.number).copied() };
-            vec![d.reason.clone(), d.number.to_string(), row.show(|d| d.total), d.text.clone()]
-        })
-        .collect();
-    (!rows.is_empty()).then(|| table(&columns, rows, Some(look.width)))
-}
-
 impl View for Workers {
     fn uptime_ms(&self) -> u64 {
         self.uptime_ms
@@ -371,12 +291,12 @@ impl View for Workers {
     fn render(&self, before: Option<&Self>, look: Look) -> String {
         let past = by_key(before.map_or(&[][..], |b| &b.workers), |w| w.worker);
         let counters = if look.watch {
-            ["RX PKT/S", "TX PKT/S", "RX BYTE/S", "TX BYTE/S", "HANDED/S", "TAKEN/S", "DROP/S"]
+            ["RX PKT/S", "TX PKT/S", "RX BYTE/S", "TX BYTE/S", "HANDED/S", "TAKEN/S", "PUNT/S", "DROP/S"]
         } else {
-            ["RX PKTS", "TX PKTS", "RX BYTES", "TX BYTES", "HANDED", "TAKEN", "DROPPED"]
+            ["RX PKTS", "TX PKTS", "RX BYTES", "TX BYTES", "HANDED", "TAKEN", "PUNTED", "DROPPED"]
         };
         let columns: Vec<Column> =
-            ["WORKER", "LOAD", "SESSIONS"].into_iter().chain(counters).map(|h| (h, Right)).collect();
+            ["WORKER", "LOAD", "SESSIONS", "OFFLOADED"].into_iter().chain(counters).map(|h| (h, Right)).collect();
         let rows = self.workers.iter().map(|w| {
             let row = Counting { look, seconds: seconds(self, before), now: w, before: past.get(&w.worker).copied() };
             let show = |read: fn(&WorkerCounters) -> u64| row.show(|w| read(&w.counters));
@@ -384,12 +304,14 @@ impl View for Workers {
                 w.worker.to_string(),
                 load(&w.counters, row.before.map(|b| &b.counters)),
                 look.numbers.count(w.counters.sessions()),
+                look.numbers.count(w.counters.offload_sessions),
                 show(|c| c.rx_packets),
                 show(|c| c.tx_packets),
                 show(|c| c.rx_bytes),
                 show(|c| c.tx_bytes),
                 show(|c| c.handed_over),
                 show(|c| c.taken_over),
+                show(|c| c.punted),
                 show(|c| c.dropped),
             ]
         });

@@ -109,4 +109,5 @@ fn passes(filter: &SessionFilter, view: &SessionView) -> bool {
         && filter.service.is_none_or(|service| service == view.service)
         && filter.servers.as_ref().is_none_or(|servers| servers.contains(&view.server_id))
         && filter.state.as_ref().is_none_or(|state| state == view.state.name())
+        && filter.offload.is_none_or(|state| state == view.offload)
 }

@@ -93,6 +93,23 @@ fn counters_are_summed_over_workers() {
     assert_eq!(status["totals"]["rx_packets"], 3_000_000);
     assert_eq!(status["totals"]["dropped"], 62);
     assert_eq!(status["totals"]["sessions_v6"], 24);
+    let offload = [
+        "sessions",
+        "asked",
+        "installed",
+        "refused",
+        "removed",
+        "ring_full",
+        "ignored",
+        "packets_in",
+        "packets_out",
+        "bytes_in",
+        "bytes_out",
+    ];
+    for (n, name) in (1..).zip(offload) {
+        assert_eq!(status["totals"][format!("offload_{name}")], 300 * n, "{name}");
+    }
+    assert_eq!(status["totals"]["punted"], 2);
 
     let web = &get(&served, "/v1/services")["services"][0];
     assert_eq!((&web["name"], &web["address"]), (&"web".into(), &"10.10.0.100:443".into()));
@@ -138,9 +155,35 @@ fn sessions_are_filtered_and_paged() {
     assert_eq!(second["sessions"][0]["client"], "192.0.2.7:40002");
     assert_eq!(second["next"], Value::Null);
 
+    assert_eq!(clients("?offload=installing"), ["192.0.2.8:40001"]);
+    assert_eq!(clients("?offload=none&state=udp"), ["198.51.100.1:53"]);
+    assert_eq!(clients("?offload=removing").len(), 0);
     assert_eq!(get(&served, "/v1/sessions/count?state=established")["count"], 3);
+    assert_eq!(get(&served, "/v1/sessions/count?offload=offloaded")["count"], 2);
     // Without a filter the workers' own gauges tell.
     assert_eq!(get(&served, "/v1/sessions/count")["count"], 234);
+}
+
+#[test]
+fn what_the_target_forwarded_is_added_to_its_sessions() {
+    let served = Served::new();
+    let page = get(&served, "/v1/sessions");
+    let shown: Vec<_> = page["sessions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| {
+            (s["offload"].as_str().unwrap(), s["packets_in"].as_u64().unwrap(), s["packets_out"].as_u64().unwrap())
+        })
+        .collect();
+    let expected = [
+        ("offloaded", 1_007, 2_009),
+        ("installing", 7, 9),
+        ("none", 7, 9),
+        ("none", 7, 9),
+        ("offloaded", 30_007, 40_009),
+    ];
+    assert_eq!(shown, expected);
 }
 
 #[test]
@@ -167,6 +210,7 @@ fn bad_queries_are_told_what_is_wrong() {
         "server=10.20.1.10:80",
         "server=rs1",
         "state=open",
+        "offload=yes",
         "limit=0",
         "limit=10001",
         "limit=many",

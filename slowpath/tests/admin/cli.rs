@@ -145,10 +145,13 @@ fn addresses_too_long_for_a_line_are_stacked() {
 #[test]
 fn filters_reach_the_daemon() {
     let served = Served::new();
-    let lines = |arguments: &str| shown(&served, arguments).lines().count() - 1;
+    // A session begins with its protocol, on one line or two.
+    let begins = |line: &&str| ["tcp", "udp", "more"].iter().any(|word| line.starts_with(word));
+    let lines = |arguments: &str| shown(&served, arguments).lines().filter(begins).count();
     assert_eq!(lines("sessions --client 192.0.2.0/24"), 3);
     assert_eq!(lines("sessions --service web --state established"), 3);
     assert_eq!(lines("sessions --server 10.20.2.10:8443"), 2);
+    assert_eq!(lines("sessions --offload offloaded"), 2);
     assert_eq!(lines("sessions --limit 2 --page 2"), 3, "two sessions and the way to the next page");
     assert_eq!(lines("sessions --limit 2 --page 3"), 1);
     assert_eq!(lines("sessions --limit 2 --page 4"), 0);
@@ -232,6 +235,7 @@ fn errors_are_one_line_with_the_mend_and_an_exit_code() {
         "sessions --client here",
         "sessions --service 10.10.0.100:443",
         "sessions --state open",
+        "sessions --offload yes",
         "sessions --cursor nonsense",
     ] {
         let (code, error) = failed(&served.socket, arguments);

@@ -12,7 +12,7 @@ use carom::control::{PortRecord, SessionFilter, SessionRecord};
 use carom::daemon::{InterfaceStats, NeighborRecord, ReloadError, SessionPage, SessionsError, Settled, WorkerSilent};
 use carom::offload::Status;
 use carom::offload::stats::{Latency, SessionCounts, TableStatus, Totals};
-use fullnat::counters::{Counters, Traffic};
+use fullnat::counters::{Counters, Offload, Traffic};
 use fullnat::forward::{PortView, SessionView};
 use fullnat::id::{Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
 use fullnat::offload::{self, Counted, Place};
@@ -129,9 +129,17 @@ impl Source for Fake {
         target.clone()
     }
 
+    /// The first session of either family was offloaded for some time, each with numbers of its own.
     async fn forwarded(&self, sessions: Vec<(WorkerId, Place)>) -> Forwarded {
-        let counted = Counted { packets: [1_000, 2_000], bytes: [70_000, 2_900_000] };
-        sessions.into_iter().map(|session| (session, counted)).collect()
+        let packets = |place| match place {
+            Place::V4(SessionIdx(0)) => Some([1_000, 2_000]),
+            Place::V6(SessionIdx(0)) => Some([30_000, 40_000]),
+            _ => None,
+        };
+        let known = sessions.into_iter().filter_map(|(worker, place)| {
+            Some(((worker, place), Counted { packets: packets(place)?, ..Counted::default() }))
+        });
+        known.collect()
     }
 
     async fn reload(&self) -> Result<(), ReloadError> {
@@ -152,6 +160,7 @@ fn passes(filter: &SessionFilter, s: &SessionRecord) -> bool {
         && filter.service.is_none_or(|id| id == s.service)
         && filter.servers.as_ref().is_none_or(|ids| ids.contains(&s.server_id))
         && filter.state.as_ref().is_none_or(|state| state == s.state.name())
+        && filter.offload.is_none_or(|state| state == s.offload)
 }
 
 impl Fake {
@@ -217,6 +226,8 @@ fn fill(counters: &[Arc<Counters>]) {
         c.handshakes.set(1_800 * w);
         c.sessions_created.set(2_000 * w);
         c.sessions_ended.set(1_900 * w);
+        fill_offload(&c.offload, w);
+        c.count_punt(1);
         c.count_drop(DropReason::NoService);
         for _ in 0..w * 20 {
             c.count_drop(DropReason::TxFull);
@@ -227,6 +238,25 @@ fn fill(counters: &[Arc<Counters>]) {
         for server in 0..3 {
             traffic(c.server(ServerId(server)), 300 * w + u64::from(server));
         }
+    }
+}
+
+fn fill_offload(o: &Offload, w: u64) {
+    let all = [
+        &o.sessions,
+        &o.asked,
+        &o.installed,
+        &o.refused,
+        &o.removed,
+        &o.full,
+        &o.ignored,
+        &o.packets_in,
+        &o.packets_out,
+        &o.bytes_in,
+        &o.bytes_out,
+    ];
+    for (n, counter) in (1..).zip(all) {
+        counter.set(n * 100 * w);
     }
 }
 
@@ -334,7 +364,7 @@ pub fn target() -> Status {
 
 fn sessions() -> Vec<SessionRecord> {
     let address = |text: &str| -> SocketAddr { text.parse().unwrap() };
-    let session = |client: &str, state, proto, server: u16| SessionRecord {
+    let session = |client: &str, state, proto, server: u16, place, offload| SessionRecord {
         worker: WorkerId((server % 2) as u8),
         view: SessionView {
             proto,
@@ -350,16 +380,18 @@ fn sessions() -> Vec<SessionRecord> {
             expires_ms: 898_750,
             packets_in: 7,
             packets_out: 9,
-            place: Place::V4(SessionIdx(0)),
-            offload: offload::State::None,
+            place,
+            offload,
         },
     };
+    let v4 = |n| Place::V4(SessionIdx(n));
+    use offload::State::{Installing, None, Offloaded};
     vec![
-        session("192.0.2.7:40000", State::Established, Proto::Tcp, 0),
-        session("192.0.2.8:40001", State::Established, Proto::Tcp, 1),
-        session("198.51.100.1:53", State::Udp, Proto::Udp, 2),
-        session("192.0.2.7:40002", State::SynSent, Proto::Tcp, 0),
-        session("[2001:db8::7]:40003", State::Established, Proto::Tcp, 1),
+        session("192.0.2.7:40000", State::Established, Proto::Tcp, 0, v4(0), Offloaded),
+        session("192.0.2.8:40001", State::Established, Proto::Tcp, 1, v4(1), Installing),
+        session("198.51.100.1:53", State::Udp, Proto::Udp, 2, v4(2), None),
+        session("192.0.2.7:40002", State::SynSent, Proto::Tcp, 0, v4(3), None),
+        session("[2001:db8::7]:40003", State::Established, Proto::Tcp, 1, Place::V6(SessionIdx(0)), Offloaded),
     ]
 }
 

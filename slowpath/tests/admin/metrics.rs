@@ -50,6 +50,11 @@ fn the_numbers_are_those_of_the_counters() {
         ("carom_sessions{worker=\"1\",family=\"v6\"}", 16.0),
         ("carom_worker_rx_packets_total{worker=\"1\"}", 2_000_000.0),
         ("carom_dropped_packets_total{worker=\"0\",reason=\"tx_full\"}", 20.0),
+        ("carom_offload_removed_total{worker=\"1\"}", 1_000.0),
+        ("carom_offload_packets_total{worker=\"0\",direction=\"out\"}", 900.0),
+        ("carom_offload_bytes_total{worker=\"1\",direction=\"in\"}", 2_000.0),
+        ("carom_worker_punted_packets_total{worker=\"0\",reason=\"tcp_control\"}", 1.0),
+        ("carom_worker_punted_packets_total{worker=\"0\",reason=\"miss\"}", 0.0),
         ("carom_dropped_packets_total{worker=\"0\",reason=\"fragment\"}", 0.0),
         (
             "carom_service_bytes_total{service=\"web\",vip=\"10.10.0.100:443\",proto=\"tcp\",direction=\"out\"}",

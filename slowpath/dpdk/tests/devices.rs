@@ -165,6 +165,76 @@ fn af_xdp_on_veth() {
     });
 }
 
+/// Frames with a tag as a switch puts it in front of what it punts: every PCP, the first and last VID; tags that a kernel
+/// takes off on its way, and that are all zero. A full IP packet of 1500 bytes is behind each.
+fn tagged_frames() -> Vec<Vec<u8>> {
+    let tcis = (0..8).flat_map(|pcp| [0u16, 1, 4094].map(|vid| pcp << 13 | vid));
+    let tagged = |(n, tci): (u8, u16)| {
+        let mut bytes = frame(14 + 4 + 1500, n);
+        bytes[..6].fill(0xff);
+        bytes[6..12].copy_from_slice(&[2, 0, 0, 0, 0, n]);
+        bytes[12..14].copy_from_slice(&[0x81, 0x00]);
+        bytes[14..16].copy_from_slice(&tci.to_be_bytes());
+        bytes[16..18].copy_from_slice(&[0x88, 0xb5]);
+        bytes
+    };
+    (0..).zip(tcis).map(tagged).collect()
+}
+
+/// Sends full frames with tags and looks at them on the other side.
+fn exchange_tagged(pool: Mempool, tx: &mut TxQueue, rx: &mut RxQueue) {
+    let frames = tagged_frames();
+    let mut burst = Burst::<32>::new();
+    frames.iter().for_each(|bytes| burst.push(pool.alloc_with(bytes).unwrap()).unwrap());
+    let mut seen = Vec::new();
+    let end = std::time::Instant::now() + Duration::from_secs(5);
+    while seen.len() < frames.len() && std::time::Instant::now() < end {
+        tx.send(&mut burst);
+        let mut got = Burst::<32>::new();
+        if rx.receive(&mut got) == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        // Whatever came of ours, with a tag or without.
+        seen.extend(got.iter().filter(|m| m.bytes()[6..11] == [2, 0, 0, 0, 0]).map(|m| m.bytes().to_vec()));
+    }
+    assert!(seen == frames, "{} of {} frames came as they were sent", seen.len(), frames.len());
+}
+
+/// The kernel's MTU is 1500 on both ends: like every device of Ethernet it carries a tag on top of that.
+const VETH_1500: &str = "link add carom0 type veth peer name carom1
+    link set carom0 up
+    link set carom1 up";
+
+#[test]
+fn tags_and_full_packets_pass_af_packet() {
+    child("tags_and_full_packets_pass_af_packet", namespace(), || {
+        ip(VETH_1500);
+        let eal = small();
+        let pool = pool(&eal);
+        let (_port_a, mut rx_a, mut tx_a) = open(&eal, "net_af_packet0,iface=carom0", pool);
+        let (_port_b, mut rx_b, mut tx_b) = open(&eal, "net_af_packet1,iface=carom1", pool);
+        exchange_tagged(pool, &mut tx_a, &mut rx_b);
+        exchange_tagged(pool, &mut tx_b, &mut rx_a);
+    });
+}
+
+#[test]
+fn tags_and_full_packets_pass_af_xdp() {
+    if !is_root() {
+        eprintln!("not run: AF_XDP needs root outside of user namespaces");
+        return;
+    }
+    child("tags_and_full_packets_pass_af_xdp", namespace(), || {
+        ip(VETH_1500);
+        let eal = small();
+        let pool = pool(&eal);
+        let (_port_a, mut rx_a, mut tx_a) = open(&eal, "net_af_xdp0,iface=carom0", pool);
+        let (_port_b, mut rx_b, mut tx_b) = open(&eal, "net_af_packet1,iface=carom1", pool);
+        exchange_tagged(pool, &mut tx_b, &mut rx_a);
+        exchange_tagged(pool, &mut tx_a, &mut rx_b);
+    });
+}
+
 #[test]
 fn af_xdp_in_a_user_namespace() {
     child("af_xdp_in_a_user_namespace", USER_NAMESPACE, || {

@@ -13,13 +13,19 @@
 //! thin shell around them that owns the connection, the rings and the clock. What workers and manager may say to each other is
 //! in [`fullnat::offload`].
 
+mod book;
 mod program;
+mod replica;
 pub mod stats;
 mod task;
+#[cfg(test)]
+mod testing;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use carom_p4::{FlowV4Key, FlowV6Key, Key, Table};
 use fullnat::id::WorkerId;
 use fullnat::neighbor::Neighbors;
 use fullnat::offload::{Counted, Gate, Place, Request, Threshold, Verdict};
@@ -32,6 +38,8 @@ use tokio::sync::{mpsc, oneshot};
 pub use program::{Kind, Program, ProgramError};
 pub use stats::Status;
 
+/// The flow tables, IPv4 and IPv6.
+const FLOW_TABLES: [Table; 2] = [FlowV4Key::TABLE, FlowV6Key::TABLE];
 /// Requests of a worker that wait for the manager.
 const REQUESTS: usize = 4096;
 /// Verdicts that wait for a worker.
@@ -232,7 +240,7 @@ pub fn start(
     let task = {
         // The client's own task is spawned here, and runs when the thread does.
         let _inside = runtime.enter();
-        task::Task::new(settings, pipeline, plan, neighbors, rings, asked)?
+        task::Task::new(settings, pipeline, &plan, neighbors, rings, asked)?
     };
     std::thread::Builder::new().name("carom-offload".into()).spawn(move || runtime.block_on(task.run()))?;
     Ok(Handle { asks })

@@ -28,6 +28,13 @@ impl Kind {
             Kind::Bmv2 => Entries::Clear,
         }
     }
+
+    /// Whether a refusal with no better reason than UNKNOWN means that a table is full.
+    pub(super) fn says_unknown_when_full(self) -> bool {
+        match self {
+            Kind::Bmv2 => true,
+        }
+    }
 }
 
 /// The artifacts are not what they should be.

@@ -1,7 +1,10 @@
 //! What the manager counts, and how it is shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 
+use hdrhistogram::Histogram;
+use runtime_client::Code;
 use serde::{Deserialize, Serialize};
 
 /// How the target and the offload to it stand. Totals count since the manager was started.
@@ -127,4 +130,119 @@ pub struct Totals {
     pub idle: u64,
     /// Requests that the rules of the rings do not allow.
     pub misplaced: u64,
+}
+
+/// Rates are averages over so many seconds.
+const RATE_SECONDS: usize = 5;
+
+/// What the book counts.
+#[derive(Debug, Default)]
+pub(super) struct Stats {
+    /// Sums.
+    pub totals: Totals,
+    /// Times of installs.
+    pub installs: Times,
+    /// Times of removes.
+    pub removes: Times,
+    /// By number of the canonical code.
+    failures: [u64; 17],
+    /// Sessions installed and removed until each of the last seconds.
+    seconds: VecDeque<(u64, u64)>,
+}
+
+impl Stats {
+    /// An update was refused.
+    pub fn refused_with(&mut self, code: Code) {
+        if let Some(count) = self.failures.get_mut(code as usize) {
+            *count += 1;
+        }
+    }
+
+    /// Refusals by code, those that there were.
+    pub fn failures(&self) -> BTreeMap<String, u64> {
+        let named = |(number, count): (usize, &u64)| (format!("{:?}", Code::from(number as i32)), *count);
+        self.failures.iter().enumerate().filter(|(_, count)| **count > 0).map(named).collect()
+    }
+
+    /// A second went by.
+    pub fn second(&mut self) {
+        if self.seconds.len() > RATE_SECONDS {
+            self.seconds.pop_front();
+        }
+        self.seconds.push_back((self.totals.installed, self.totals.removed));
+    }
+
+    /// Sessions installed and removed per second.
+    pub fn rates(&self) -> (f64, f64) {
+        let (Some(first), Some(last)) = (self.seconds.front(), self.seconds.back()) else { return (0.0, 0.0) };
+        let seconds = (self.seconds.len() - 1).max(1) as f64;
+        ((last.0 - first.0) as f64 / seconds, (last.1 - first.1) as f64 / seconds)
+    }
+}
+
+/// Times in microseconds, up to a minute, with two digits.
+pub(super) struct Times(Histogram<u64>);
+
+impl Default for Times {
+    fn default() -> Self {
+        const MINUTE: u64 = 60_000_000;
+        Times(Histogram::new_with_bounds(1, MINUTE, 2).expect("bounds and digits are what the crate takes"))
+    }
+}
+
+impl Times {
+    /// One more; longer than a minute is a minute.
+    pub fn record(&mut self, us: u64) {
+        self.0.saturating_record(us);
+    }
+
+    /// The distribution.
+    pub fn latency(&self) -> Latency {
+        let at = |share| self.0.value_at_quantile(share);
+        Latency { count: self.0.len(), p50_us: at(0.5), p99_us: at(0.99), max_us: self.0.max() }
+    }
+}
+
+impl fmt::Debug for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.latency().fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_kept_to_two_digits() {
+        let mut times = Times::default();
+        (1..=1000).for_each(|us| times.record(us));
+        times.record(u64::MAX);
+        let latency = times.latency();
+        assert_eq!(latency.count, 1001);
+        assert!((495..=510).contains(&latency.p50_us) && (985..=1000).contains(&latency.p99_us), "{latency:?}");
+        assert!(latency.max_us >= 60_000_000);
+    }
+
+    #[test]
+    fn rates_are_those_of_the_last_seconds() {
+        let mut stats = Stats::default();
+        assert_eq!(stats.rates(), (0.0, 0.0));
+        for second in 0..20 {
+            stats.totals.installed += if second < 10 { 1000 } else { 10 };
+            stats.totals.removed += 5;
+            stats.second();
+        }
+        assert_eq!(stats.rates(), (10.0, 5.0));
+    }
+
+    #[test]
+    fn failures_go_by_their_codes() {
+        let mut stats = Stats::default();
+        stats.refused_with(Code::ResourceExhausted);
+        stats.refused_with(Code::ResourceExhausted);
+        stats.refused_with(Code::Unknown);
+        let expected = [("ResourceExhausted", 2), ("Unknown", 1)].map(|(name, count)| (name.to_owned(), count));
+        assert_eq!(stats.failures(), BTreeMap::from(expected));
+    }
 }

@@ -1,0 +1,73 @@
+//! The sweep: all flow entries of the target against all sessions of the book.
+//!
+//! The answer to a read is older than what was settled since it was asked. So nothing is concluded about a session
+//! that was not offloaded before the read began, and of an entry only that nobody has its key now. If that is wrong all the
+//! same, because its session is being installed again, the delete makes an entry that is missing: its packets take the slow
+//! path, and the next sweep gives the session back. Never is an entry left that nobody owns.
+//!
+//! After a start with a pipeline that was kept, every entry is of an earlier life and so an orphan. To take such entries
+//! over as sessions would begin here: [`Book::sweep_entry`] sees each of them before anything is installed.
+
+use fullnat::offload::AnyEnds;
+
+use super::session::{Found, Moment, Phase, SessionId, Sides};
+use super::{Book, FlowKey, Write};
+
+impl Book {
+    /// A sweep begins: the flow tables are read from now on.
+    pub fn sweep_begin(&mut self) {
+        self.sweep += 1;
+        self.orphans_left = 0;
+    }
+
+    /// An entry of a flow table. `same`: whether it does what an entry of this session's direction has to do.
+    pub fn sweep_entry(&mut self, found: &Found, same: impl Fn(&AnyEnds, fullnat::flow::Direction) -> bool) {
+        let Some(owner) = self.owner(&found.key) else { return self.orphan(found.key) };
+        let Some(session) = self.sessions.get_mut(&owner.id) else { return };
+        if session.phase == Phase::Offloaded && same(&session.ends, owner.direction) {
+            let sides = if session.swept.0 == self.sweep { session.swept.1 } else { Sides::NONE };
+            session.swept = (self.sweep, sides.with(owner.direction));
+        }
+    }
+
+    /// The read came to its end: sessions whose entries were not found have lost them.
+    pub fn sweep_end(&mut self, now: Moment) {
+        let sweep = self.sweep;
+        let lost = |(id, session): (&SessionId, &super::session::Session)| {
+            let due = session.phase == Phase::Offloaded && session.installed_in < sweep;
+            (due && session.swept != (sweep, Sides::BOTH)).then_some(*id)
+        };
+        let lost: Vec<SessionId> = self.sessions.iter().filter_map(lost).collect();
+        for id in lost {
+            self.lose(id, now);
+        }
+        self.stats.totals.sweeps += 1;
+    }
+
+    /// Whether all orphans of the last sweep are gone; none: some are still being deleted.
+    pub fn orphans_gone(&self) -> Option<bool> {
+        self.orphans.is_empty().then_some(self.orphans_left == 0)
+    }
+
+    /// The target lost all entries at once.
+    pub fn wiped(&mut self, now: Moment) {
+        let gone =
+            |(id, session): (&SessionId, &super::session::Session)| (session.phase == Phase::Offloaded).then_some(*id);
+        let gone: Vec<SessionId> = self.sessions.iter().filter_map(gone).collect();
+        for id in gone {
+            if let Some(session) = self.sessions.get_mut(&id) {
+                session.asked_at = now;
+            }
+            self.stats.totals.lost += 1;
+            self.removed(id, now);
+        }
+    }
+
+    fn orphan(&mut self, key: FlowKey) {
+        if self.orphan_keys.insert(key) {
+            self.last_orphan = self.last_orphan.wrapping_add(1);
+            self.orphans.insert(self.last_orphan, key);
+            self.writes.push_back(Write::Orphan { ticket: self.last_orphan, key });
+        }
+    }
+}

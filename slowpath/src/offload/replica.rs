@@ -1,0 +1,416 @@
+//! What the static tables are to hold, and what brings them there: next hops, services, addresses, ports. Pure.
+//!
+//! Each entry is brought to its wanted state by itself: one operation under way at a time, whose outcome says where
+//! the entry is now and so what comes next. Nothing depends on the order in which things change.
+//!
+//! | table | entries |
+//! |---|---|
+//! | `nexthop` | each next hop whose MAC address is known, and each that had one while the same neighbour holds its id |
+//! | `service_*` | every service; those of earlier plans too while there is room, since their sessions go on |
+//! | `local_*` | our addresses; those of earlier plans too |
+//! | `slowpath` | the link's port, for each worker |
+//! | `inject` | the link's port |
+//! | `port` | each port of the switch that is an interface of ours |
+//!
+//! A flow entry names its next hops by id. Sessions hold the ids until their entries are deleted, so an id that is gone from the
+//! next-hop table is gone from the flow tables too.
+
+mod desired;
+mod row;
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+
+use fullnat::id::NexthopId;
+use fullnat::neighbor::Neighbors;
+use fullnat::plan::Plan;
+use hashbrown::HashMap;
+use runtime_client::Code;
+use runtime_client::write::Kind;
+
+use super::PuntRate;
+use super::book::{End, Moment, Reach};
+use desired::Former;
+pub use row::{RowAction, RowKey, row_of};
+
+/// The wait after the first failure of an entry; doubled from one to the next.
+const FIRST_WAIT_MS: u64 = 50;
+/// No wait is longer.
+const LONGEST_WAIT_MS: u64 = 5_000;
+
+/// Where the slow path and the interfaces are at the switch.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    /// The slow path's.
+    pub link: u32,
+    /// By interface id.
+    pub interfaces: Vec<u32>,
+    /// Workers of the slow path.
+    pub workers: u8,
+    /// Most punts of each service.
+    pub punt_rate: Option<PuntRate>,
+}
+
+/// What is known of an entry in the target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Actual {
+    /// Not there.
+    Absent,
+    /// There, and does this.
+    Present(RowAction),
+    /// A write had no answer.
+    Unknown,
+}
+
+/// What is to be done with an entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// Insert, modify or delete it.
+    Write(Kind),
+    /// Set its meter.
+    Meter(PuntRate),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Row {
+    number: u32,
+    desired: Option<RowAction>,
+    actual: Actual,
+    /// Its meter is as it should be, or it has none.
+    metered: bool,
+    /// What is under way, and what the entry does after it.
+    busy: Option<(Step, Option<RowAction>)>,
+    /// It stands in the queue, or among those that wait.
+    queued: bool,
+    failures: u8,
+    /// Of the last look at the target.
+    found: bool,
+}
+
+/// A write for the target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Write {
+    /// What it is called when it is settled.
+    pub number: u32,
+    /// What is to be done.
+    pub step: Step,
+    /// The entry.
+    pub key: RowKey,
+    /// What it is to do; a delete needs none.
+    pub action: Option<RowAction>,
+}
+
+/// The static tables.
+#[derive(Debug)]
+pub struct Replica {
+    ports: Ports,
+    rows: HashMap<RowKey, Row>,
+    by_number: HashMap<u32, RowKey>,
+    last_number: u32,
+    queue: VecDeque<RowKey>,
+    waiting: BinaryHeap<Reverse<(Moment, u32)>>,
+    former: Former,
+    neighbors_version: Option<u64>,
+    /// Whose next hop an id was when its entry was made.
+    hops: HashMap<NexthopId, desired::Hop>,
+    /// Next hops are written too, not only the rest.
+    with_nexthops: bool,
+    under_way: usize,
+    /// Goes up when what [`Replica::reach`] answers may have changed.
+    changes: u64,
+    /// Meters that the target does not take.
+    meters_refused: Option<Code>,
+}
+
+impl Replica {
+    /// The tables for a first plan, before anything is known of the target.
+    pub fn new(ports: Ports, plan: &Plan) -> Self {
+        let mut replica = Replica {
+            ports,
+            rows: HashMap::new(),
+            by_number: HashMap::new(),
+            last_number: 0,
+            queue: VecDeque::new(),
+            waiting: BinaryHeap::new(),
+            former: Former::default(),
+            neighbors_version: None,
+            hops: HashMap::new(),
+            with_nexthops: false,
+            under_way: 0,
+            changes: 0,
+            meters_refused: None,
+        };
+        replica.set_plan(plan);
+        replica
+    }
+
+    /// Another plan is in force.
+    pub fn set_plan(&mut self, plan: &Plan) {
+        let wanted = self.former.wanted(&self.ports, plan);
+        let dropped: Vec<RowKey> = self
+            .rows
+            .iter()
+            .filter(|(key, row)| {
+                !matches!(key, RowKey::Nexthop(_)) && row.desired.is_some() && !wanted.contains_key(*key)
+            })
+            .map(|(key, _)| *key)
+            .collect();
+        dropped.into_iter().for_each(|key| self.want(key, None));
+        wanted.into_iter().for_each(|(key, action)| self.want(key, Some(action)));
+        // Interfaces' MAC addresses are part of next hops.
+        self.former.set_macs(plan);
+        self.neighbors_version = None;
+    }
+
+    /// Looks at the next-hop table if it changed since the last time.
+    pub fn follow(&mut self, neighbors: &Neighbors) {
+        // First the number, then the entries: what changes in between is looked at again.
+        let version = neighbors.version();
+        if self.neighbors_version.replace(version) == Some(version) {
+            return;
+        }
+        self.changes += 1;
+        let mut held = HashMap::with_capacity(self.hops.len());
+        for neighbor in neighbors.iter() {
+            if let Some((hop, action)) = self.former.hop(&self.ports, &neighbor, self.hops.get(&neighbor.id)) {
+                held.insert(neighbor.id, hop);
+                self.want(desired::nexthop(neighbor.id), Some(action));
+            }
+        }
+        let gone: Vec<NexthopId> = self.hops.keys().filter(|id| !held.contains_key(*id)).copied().collect();
+        gone.into_iter().for_each(|id| self.want(desired::nexthop(id), None));
+        self.hops = held;
+    }
+
+    /// How far the entry of a next hop is.
+    pub fn reach(&self, neighbors: &Neighbors, id: NexthopId) -> Reach {
+        let Some(hop) = neighbors.hop(id) else { return Reach::None };
+        let (Some(mac), Some(row)) = (hop.mac, self.rows.get(&desired::nexthop(id))) else {
+            // Known since the last look: the next one comes at once.
+            let known = hop.mac.is_some() && self.neighbors_version != Some(neighbors.version());
+            return if known { Reach::Pending } else { Reach::None };
+        };
+        match (row.actual, row.desired) {
+            (Actual::Present(there), Some(wanted)) if there == wanted && row.busy.is_none() => {
+                let current = self.former.forward(&self.ports, hop.iface, mac) == Some(there);
+                if current { Reach::Ready } else { Reach::Pending }
+            }
+            _ if row.failures > 0 => Reach::None,
+            _ => Reach::Pending,
+        }
+    }
+
+    /// Goes up when what [`Replica::reach`] answers may have changed.
+    pub fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    fn want(&mut self, key: RowKey, desired: Option<RowAction>) {
+        let row = self.row(key);
+        if row.desired != desired {
+            (row.desired, row.failures) = (desired, 0);
+            self.enqueue(key);
+        }
+    }
+
+    fn row(&mut self, key: RowKey) -> &mut Row {
+        self.rows.entry(key).or_insert_with(|| {
+            self.last_number += 1;
+            self.by_number.insert(self.last_number, key);
+            Row {
+                number: self.last_number,
+                desired: None,
+                actual: Actual::Absent,
+                metered: false,
+                busy: None,
+                queued: false,
+                failures: 0,
+                found: false,
+            }
+        })
+    }
+
+    fn enqueue(&mut self, key: RowKey) {
+        if let Some(row) = self.rows.get_mut(&key)
+            && !std::mem::replace(&mut row.queued, true)
+        {
+            self.queue.push_back(key);
+        }
+    }
+
+    /// Next hops are written from now on. Before, flow entries of an earlier life may name ids that are others' now.
+    pub fn set_with_nexthops(&mut self, with: bool) {
+        if with && !self.with_nexthops {
+            let hops: Vec<RowKey> = self.rows.keys().filter(|key| matches!(key, RowKey::Nexthop(_))).copied().collect();
+            hops.into_iter().for_each(|key| self.enqueue(key));
+        }
+        self.with_nexthops = with;
+    }
+
+    /// The next write for the target; it has to be settled.
+    pub fn next_write(&mut self, now: Moment) -> Option<Write> {
+        while let Some(Reverse((due, number))) = self.waiting.peek().copied()
+            && due <= now
+        {
+            self.waiting.pop();
+            if let Some(key) = self.by_number.get(&number) {
+                self.queue.push_back(*key);
+            }
+        }
+        while let Some(key) = self.queue.pop_front() {
+            let metered = self.ports.punt_rate.filter(|_| key.has_meter() && self.meters_refused.is_none());
+            let Some(row) = self.rows.get_mut(&key) else { continue };
+            row.queued = false;
+            if row.busy.is_some() || (!self.with_nexthops && matches!(key, RowKey::Nexthop(_))) {
+                continue;
+            }
+            let Some(step) = row.step(metered) else {
+                if row.desired.is_none() {
+                    self.by_number.remove(&row.number);
+                    self.rows.remove(&key);
+                }
+                continue;
+            };
+            row.busy = Some((step, row.desired));
+            self.under_way += 1;
+            return Some(Write { number: row.number, step, key, action: row.desired });
+        }
+        None
+    }
+
+    /// The end of a write.
+    pub fn settled(&mut self, number: u32, end: End, now: Moment) {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.changes += 1;
+        let Some(key) = self.by_number.get(&number).copied() else { return };
+        let Some(row) = self.rows.get_mut(&key) else { return };
+        let Some((step, action)) = row.busy.take() else { return };
+        // Newer than what a look under way reads.
+        row.found = true;
+        let failed = match row.settle(step, action, end) {
+            Settle::Done => false,
+            Settle::Failed => true,
+            Settle::NoMeters(code) => {
+                self.meters_refused = Some(code);
+                false
+            }
+        };
+        if !failed {
+            row.failures = 0;
+            return self.enqueue(key);
+        }
+        let wait = (FIRST_WAIT_MS << row.failures.min(10)).min(LONGEST_WAIT_MS);
+        row.failures = row.failures.saturating_add(1);
+        if !std::mem::replace(&mut row.queued, true) {
+            self.waiting.push(Reverse((now.after(wait), number)));
+        }
+    }
+
+    /// Everything but next hops is as it should be, or as near as the target lets it come.
+    pub fn is_settled(&self) -> bool {
+        self.under_way == 0 && self.queue.iter().all(|key| matches!(key, RowKey::Nexthop(_)) && !self.with_nexthops)
+    }
+
+    /// A look at all static tables begins. `empty`: it is known that they are.
+    pub fn look_begin(&mut self, empty: bool) {
+        // Whatever failed may do so no more.
+        for Reverse((_, number)) in std::mem::take(&mut self.waiting) {
+            self.queue.extend(self.by_number.get(&number));
+        }
+        for row in self.rows.values_mut() {
+            (row.found, row.failures) = (false, 0);
+            if empty {
+                (row.actual, row.metered) = (Actual::Absent, false);
+            }
+        }
+        if empty {
+            self.look_end();
+        }
+    }
+
+    /// An entry of a static table.
+    pub fn look_found(&mut self, key: RowKey, action: RowAction) {
+        let row = self.row(key);
+        row.found = true;
+        // What is under way is newer than what was read.
+        if row.busy.is_none() {
+            row.actual = Actual::Present(action);
+        }
+    }
+
+    /// All of them were read.
+    pub fn look_end(&mut self) {
+        let keys: Vec<RowKey> = self.rows.keys().copied().collect();
+        for key in keys {
+            if let Some(row) = self.rows.get_mut(&key) {
+                if !row.found && row.busy.is_none() {
+                    (row.actual, row.metered) = (Actual::Absent, false);
+                }
+                self.enqueue(key);
+            }
+        }
+        self.changes += 1;
+    }
+
+    /// Entries that the target has of a table, as far as is known.
+    pub fn entries(&self, table: u32) -> u64 {
+        let there = |(key, row): &(&RowKey, &Row)| key.table().id == table && row.actual != Actual::Absent;
+        self.rows.iter().filter(there).count() as u64
+    }
+}
+
+/// What the end of a step means.
+enum Settle {
+    Done,
+    Failed,
+    NoMeters(Code),
+}
+
+impl Row {
+    /// What has to be done next; none: it is as it should be.
+    fn step(&self, meter: Option<PuntRate>) -> Option<Step> {
+        match (self.desired, self.actual) {
+            (None, Actual::Absent) => None,
+            (None, _) => Some(Step::Write(Kind::Delete)),
+            (Some(_), Actual::Absent) => Some(Step::Write(Kind::Insert)),
+            (Some(wanted), Actual::Present(there)) if wanted == there => {
+                meter.filter(|_| !self.metered).map(Step::Meter)
+            }
+            // If it is not there, the answer says so.
+            (Some(_), _) => Some(Step::Write(Kind::Modify)),
+        }
+    }
+
+    fn settle(&mut self, step: Step, action: Option<RowAction>, end: End) -> Settle {
+        match (step, end) {
+            (Step::Write(kind), _) if is_done(kind, end) => match action.filter(|_| kind != Kind::Delete) {
+                // A new state may come with a new meter.
+                Some(action) => (self.actual, self.metered) = (Actual::Present(action), false),
+                None => (self.actual, self.metered) = (Actual::Absent, false),
+            },
+            (Step::Meter(_), End::Applied) => self.metered = true,
+            // Targets without meters are nothing to give up over: they protect the slow path less, that is all.
+            (Step::Meter(_), End::Refused(code @ (Code::Unimplemented | Code::InvalidArgument))) => {
+                return Settle::NoMeters(code);
+            }
+            (Step::Write(Kind::Modify) | Step::Meter(_), End::Refused(Code::NotFound)) => {
+                (self.actual, self.metered) = (Actual::Absent, false);
+            }
+            (Step::Write(Kind::Insert), End::Refused(Code::AlreadyExists)) => self.actual = Actual::Unknown,
+            (Step::Write(_), End::Unknown) => {
+                self.actual = Actual::Unknown;
+                return Settle::Failed;
+            }
+            (_, End::Refused(_) | End::Applied | End::Unknown | End::NotSent) => return Settle::Failed,
+        }
+        Settle::Done
+    }
+}
+
+/// Whether a write had its effect.
+fn is_done(kind: Kind, end: End) -> bool {
+    end == End::Applied || (kind == Kind::Delete && end == End::Refused(Code::NotFound))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! Keys and actions of all static tables, as one type each.
+
+use carom_p4::{
+    InjectKey, Key, LocalV4Key, LocalV6Key, NexthopKey, PortKey, ServiceV4Key, ServiceV6Key, SlowpathKey, Table,
+};
+use runtime_client::proto::p4::v1::TableEntry;
+use runtime_client::write::Entry;
+
+use crate::offload::wire::{action_of, key_of, with_entry};
+
+macro_rules! tables {
+    ($($name:ident: $key:ty,)*) => {
+        /// Key of an entry of a static table.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum RowKey { $(
+            #[doc = concat!("Of [`", stringify!($key), "`]'s table.")]
+            $name($key),
+        )* }
+
+        /// Action of an entry of a static table.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum RowAction { $(
+            #[doc = concat!("Of [`", stringify!($key), "`]'s table.")]
+            $name(<$key as Key>::Action),
+        )* }
+
+        impl RowKey {
+            /// The static tables.
+            pub const TABLES: &[Table] = &[$(<$key>::TABLE),*];
+
+            /// Its table.
+            pub fn table(&self) -> Table {
+                match self { $(RowKey::$name(_) => <$key>::TABLE,)* }
+            }
+
+            /// Hands over the entry with this action.
+            pub fn with<R>(&self, action: Option<&RowAction>, f: impl FnOnce(Entry<'_>) -> R) -> R {
+                match (self, action) {
+                    $(
+                        (RowKey::$name(key), Some(RowAction::$name(action))) => with_entry(key, Some(action), 0, f),
+                        (RowKey::$name(key), _) => with_entry(key, None, 0, f),
+                    )*
+                }
+            }
+        }
+
+        /// Key and action of an entry as it was read; none: it is of no static table.
+        pub fn row_of(entry: &TableEntry) -> Option<(RowKey, RowAction)> {
+            $(
+                if entry.table_id == <$key>::TABLE.id {
+                    return Some((RowKey::$name(key_of(entry)?), RowAction::$name(action_of(entry)?)));
+                }
+            )*
+            None
+        }
+    };
+}
+
+tables! {
+    Nexthop: NexthopKey,
+    ServiceV4: ServiceV4Key,
+    ServiceV6: ServiceV6Key,
+    LocalV4: LocalV4Key,
+    LocalV6: LocalV6Key,
+    Slowpath: SlowpathKey,
+    Inject: InjectKey,
+    Port: PortKey,
+}
+
+impl RowKey {
+    /// Entries of its table have a direct meter.
+    pub fn has_meter(&self) -> bool {
+        matches!(self, RowKey::ServiceV4(_) | RowKey::ServiceV6(_))
+    }
+}

@@ -1,0 +1,293 @@
+//! The manager's thread: rings, connection and clock around the pure parts.
+//!
+//! One round: take requests from the rings, give writes to the writer and looks to readers, push verdicts, set the
+//! gate; then wait for whatever comes first of results, notices, questions, or the next look at the rings. Workers make no system
+//! call to wake this thread, so it polls their rings: every millisecond while something happens, less often else.
+//!
+//! ```text
+//!  primary        bring up the pipeline      kept: read      write         read flow tables,      orphans
+//!  ─────────▶ ──────────────────────────▶ static tables ─▶ static tables ─▶ compare ─────────▶ are gone ─▶ ready: gate opens
+//!                                └ committed: all is empty ┘
+//! ```
+
+mod link;
+mod output;
+mod reads;
+mod report;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fullnat::id::WorkerId;
+use fullnat::neighbor::Neighbors;
+use fullnat::offload::{Request, Threshold, Verdict};
+use fullnat::plan::Plan;
+use runtime_client::pipeline::{Brought, Pipeline};
+use runtime_client::write::{Settled, Writer};
+use runtime_client::{Client, Config, ConnectError, ElectionId, Event, Events, Role};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::book::{Book, BookConfig, Moment};
+use super::program::DeviceProgram;
+use super::replica::{Ports, Replica};
+use super::{Ask, Ring, Rings, Settings, wire};
+use link::Stage;
+use reads::{Done, Scan};
+
+/// Rings are looked at this often while something happens.
+const SHORT_POLL: Duration = Duration::from_millis(1);
+/// Rings are looked at this often when nothing happened for [`QUIET_AFTER`].
+const LONG_POLL: Duration = Duration::from_millis(5);
+/// How long it takes from the last event to the longer waits.
+const QUIET_AFTER: u64 = 100;
+/// Requests taken from a ring in a round.
+const REQUESTS_PER_ROUND: usize = 256;
+/// Notices taken in a round; each may name many entries.
+const EVENTS_PER_ROUND: usize = 16;
+/// Between the two passes over entries that nobody knows of.
+const GRACE_MS: u64 = 2_000;
+
+/// What the thread owns.
+pub(super) struct Task {
+    settings: Settings,
+    pipeline: Arc<Pipeline<DeviceProgram>>,
+    neighbors: Arc<Neighbors>,
+    gate: Arc<fullnat::offload::Gate>,
+    rings: Vec<Queue>,
+    asks: mpsc::Receiver<Ask>,
+    client: Client,
+    events: Events,
+    writer: Writer,
+    settled: Vec<Settled>,
+    book: Book,
+    replica: Replica,
+    stage: Stage,
+    /// Counts stages that began anew: what was asked for in an earlier one is not answered in this.
+    epoch: u64,
+    connections: u64,
+    brought: Option<Brought>,
+    jobs: JoinSet<Done>,
+    looks_under_way: usize,
+    scan: Option<Scan>,
+    next_sweep: Moment,
+    nexthops_seen: u64,
+    threshold: Threshold,
+    origin: Instant,
+    busy_at: Moment,
+    second: u64,
+    last_error: Option<String>,
+}
+
+/// The rings of a worker, and the verdicts that did not fit.
+struct Queue {
+    ring: Ring,
+    late: std::collections::VecDeque<Verdict>,
+}
+
+impl Task {
+    pub fn new(
+        mut settings: Settings,
+        pipeline: Pipeline<DeviceProgram>,
+        plan: &Plan,
+        neighbors: Arc<Neighbors>,
+        rings: Rings,
+        asks: mpsc::Receiver<Ask>,
+    ) -> Result<Self, ConnectError> {
+        let (client, events) = Client::start(Config {
+            role: Role::named(settings.role.clone()),
+            election_id: Some(ElectionId(settings.election_id.into())),
+            ..Config::new(settings.address.clone(), settings.device_id)
+        })?;
+        // A session is two updates in one request.
+        settings.write.batch = settings.write.batch.max(2);
+        settings.write.pending = settings.write.pending.max(2 * settings.write.batch);
+        let writer = client.writer(settings.write.clone());
+        let book = Book::new(BookConfig {
+            retry_ms: settings.retry.as_millis() as u64,
+            grace_ms: GRACE_MS,
+            size: report::flow_sizes(&pipeline.p4info),
+            unknown_is_full: settings.program.kind.says_unknown_when_full(),
+            operations: settings.write.pending / 2,
+        });
+        let ports = Ports {
+            link: settings.link_port,
+            interfaces: settings.switch_ports.clone(),
+            workers: settings.workers.min(usize::from(u8::MAX)) as u8,
+            punt_rate: settings.punt_rate,
+        };
+        let queue = |ring| Queue { ring, late: Default::default() };
+        Ok(Task {
+            replica: Replica::new(ports, plan),
+            settings,
+            pipeline: Arc::new(pipeline),
+            neighbors,
+            gate: rings.gate,
+            rings: rings.workers.into_iter().map(queue).collect(),
+            asks,
+            client,
+            events,
+            writer,
+            settled: Vec::new(),
+            book,
+            stage: Stage::Down,
+            epoch: 0,
+            connections: 0,
+            brought: None,
+            jobs: JoinSet::new(),
+            looks_under_way: 0,
+            scan: None,
+            next_sweep: Moment(0),
+            nexthops_seen: 0,
+            threshold: Threshold::Never,
+            origin: Instant::now(),
+            busy_at: Moment(0),
+            second: 0,
+            last_error: None,
+        })
+    }
+
+    /// Until all handles are gone.
+    pub async fn run(mut self) {
+        loop {
+            self.round();
+            if self.wait().await.is_break() {
+                // Workers must not ask in vain for ever.
+                self.gate.set(Threshold::Never);
+                return;
+            }
+        }
+    }
+
+    fn now(&self) -> Moment {
+        Moment(self.origin.elapsed().as_micros() as u64)
+    }
+
+    fn round(&mut self) {
+        let now = self.now();
+        self.take_settled(now);
+        self.follow_link(now);
+        self.take_requests(now);
+        self.book.tick(now);
+        self.follow_nexthops();
+        self.write(now);
+        self.look(now);
+        self.deliver();
+        self.set_gate();
+        let second = now.0 / 1_000_000;
+        if std::mem::replace(&mut self.second, second) != second {
+            self.book.stats.second();
+        }
+    }
+
+    fn take_requests(&mut self, now: Moment) {
+        for (number, queue) in self.rings.iter_mut().enumerate() {
+            let worker = WorkerId(number as u8);
+            for _ in 0..REQUESTS_PER_ROUND {
+                if !self.book.has_room() {
+                    return;
+                }
+                let Ok(request) = queue.ring.requests.pop() else { break };
+                self.busy_at = now;
+                if matches!(request, Request::Install { .. }) && self.stage.is_up() {
+                    // A next hop of a new session may be new too.
+                    self.replica.follow(&self.neighbors);
+                }
+                self.book.request(worker, request, now, |id| self.replica.reach(&self.neighbors, id));
+            }
+        }
+    }
+
+    fn follow_nexthops(&mut self) {
+        self.replica.follow(&self.neighbors);
+        let changes = self.replica.changes();
+        if std::mem::replace(&mut self.nexthops_seen, changes) != changes {
+            self.book.nexthops_changed(|id| self.replica.reach(&self.neighbors, id));
+        }
+    }
+
+    /// Pushes verdicts into the workers' rings, in order; what does not fit waits here.
+    fn deliver(&mut self) {
+        for queue in &mut self.rings {
+            while let Some(verdict) = queue.late.pop_front() {
+                if let Err(rtrb::PushError::Full(verdict)) = queue.ring.verdicts.push(verdict) {
+                    queue.late.push_front(verdict);
+                    break;
+                }
+            }
+        }
+        while let Some((worker, verdict)) = self.book.next_verdict() {
+            // Sessions are only ever those of workers that have rings.
+            let Some(queue) = self.rings.get_mut(usize::from(worker.0)) else { continue };
+            if !queue.late.is_empty() {
+                queue.late.push_back(verdict);
+            } else if let Err(rtrb::PushError::Full(verdict)) = queue.ring.verdicts.push(verdict) {
+                queue.late.push_back(verdict);
+            }
+        }
+    }
+
+    fn set_gate(&mut self) {
+        let threshold = self.book.threshold(self.settings.policy);
+        if std::mem::replace(&mut self.threshold, threshold) != threshold {
+            self.gate.set(threshold);
+        }
+    }
+
+    /// Waits for the next thing to do, and takes it. Break: it is time to end.
+    async fn wait(&mut self) -> std::ops::ControlFlow<()> {
+        use std::ops::ControlFlow::{Break, Continue};
+        let quiet = self.now().ms_since(self.busy_at) >= QUIET_AFTER && self.writer.pending() == 0;
+        let poll = if quiet { LONG_POLL } else { SHORT_POLL };
+        tokio::select! {
+            () = self.writer.settle(&mut self.settled), if self.writer.pending() > 0 => {}
+            Some(event) = self.events.next() => {
+                self.event(event);
+                for _ in 0..EVENTS_PER_ROUND {
+                    let Some(event) = self.events.try_next() else { break };
+                    self.event(event);
+                }
+            }
+            ask = self.asks.recv() => match ask {
+                None => return Break(()),
+                Some(Ask::Stop(done)) => {
+                    // Whoever asked may have gone meanwhile.
+                    let _ = done.send(());
+                    return Break(());
+                }
+                Some(ask) => self.answer(ask),
+            },
+            Some(done) = self.jobs.join_next(), if !self.jobs.is_empty() => {
+                // A job that panicked has been told of by the panic; what it was for is tried again.
+                if let Ok(done) = done {
+                    self.done(done);
+                }
+            }
+            chunk = reads::next_chunk(&mut self.scan) => self.scanned(chunk),
+            () = tokio::time::sleep(poll) => {}
+        }
+        Continue(())
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Idle(notice) => {
+                for key in notice.table_entry.iter().filter_map(wire::flow_key_of) {
+                    self.book.notice(&key);
+                }
+            }
+            Event::Error(error) => self.last_error = Some(error.message),
+            // The program sends neither.
+            Event::Packet(_) | Event::Digest(_) => {}
+        }
+    }
+
+    fn answer(&mut self, ask: Ask) {
+        match ask {
+            Ask::Plan(plan) => self.replica.set_plan(&plan),
+            Ask::Status(answer) => self.report(answer),
+            Ask::Counters(sessions, answer) => self.read_news(&sessions, answer),
+            Ask::Stop(_) => {}
+        }
+    }
+}

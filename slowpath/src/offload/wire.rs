@@ -1,0 +1,189 @@
+//! Entries of the program's tables as the client takes and gives them.
+
+use carom_p4::{Action, Bytes, FlowV4Action, FlowV6Action, Key};
+use fullnat::flow::{Direction, Rewrite};
+use fullnat::offload::AnyEnds;
+use runtime_client::proto::p4::v1::entity::Entity as Kind;
+use runtime_client::proto::p4::v1::field_match::FieldMatchType;
+use runtime_client::proto::p4::v1::table_action::Type;
+use runtime_client::proto::p4::v1::table_entry::IdleTimeout;
+use runtime_client::proto::p4::v1::{CounterData, Entity, TableEntry};
+use runtime_client::write::{self, Entry, Match, MatchValue, Param};
+
+use super::book::{Count, FlowKey, Found};
+
+/// Most fields of a key and most parameters of an action: those of `flow_v6`.
+const MOST: usize = 12;
+
+/// Hands over the entry with this key and action, built on the stack.
+pub fn with_entry<K: Key, R>(
+    key: &K,
+    action: Option<&K::Action>,
+    idle_timeout_ns: i64,
+    f: impl FnOnce(Entry<'_>) -> R,
+) -> R {
+    let fields = key.fields();
+    let mut matches = [Match { field_id: 0, value: MatchValue::Exact(&[]) }; MOST];
+    let matches = fill(&mut matches, &fields, |id, value| Match { field_id: id, value: MatchValue::Exact(value) });
+    let entry = Entry { table_id: K::TABLE.id, matches, idle_timeout_ns, ..Entry::default() };
+    let Some(action) = action else { return f(entry) };
+    let values = action.params();
+    let mut params = [Param { id: 0, value: &[] }; MOST];
+    let params = fill(&mut params, &values, |id, value| Param { id, value });
+    f(Entry { action: Some(write::Action { id: action.id(), params }), ..entry })
+}
+
+fn fill<'s, 'a, T>(space: &'s mut [T], values: &'a [(u32, Bytes)], make: impl Fn(u32, &'a [u8]) -> T) -> &'s [T] {
+    for (slot, (id, value)) in space.iter_mut().zip(values) {
+        *slot = make(*id, value.as_ref());
+    }
+    // A test encodes the longest.
+    &space[..values.len().min(space.len())]
+}
+
+/// Hands over the entry of a flow's key alone, as a delete or a read wants it.
+pub fn with_flow_key<R>(key: &FlowKey, f: impl FnOnce(Entry<'_>) -> R) -> R {
+    match key {
+        FlowKey::V4(key) => with_entry(key, None, 0, f),
+        FlowKey::V6(key) => with_entry(key, None, 0, f),
+    }
+}
+
+/// Hands over the entry of one direction of a session.
+pub fn with_flow<R>(ends: &AnyEnds, direction: Direction, idle_ms: u64, f: impl FnOnce(Entry<'_>) -> R) -> R {
+    let idle_ns = i64::try_from(idle_ms.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
+    match (FlowKey::of(ends, direction), rewrite(ends, direction)) {
+        (FlowKey::V4(key), FlowAction::V4(action)) => with_entry(&key, Some(&action), idle_ns, f),
+        (FlowKey::V6(key), FlowAction::V6(action)) => with_entry(&key, Some(&action), idle_ns, f),
+        _ => unreachable!("key and action are made of the same ends, which are of one family"),
+    }
+}
+
+/// What a flow entry does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FlowAction {
+    /// In `flow_v4`.
+    V4(FlowV4Action),
+    /// In `flow_v6`.
+    V6(FlowV6Action),
+}
+
+/// What the entry of this direction of a session does.
+pub fn rewrite(ends: &AnyEnds, direction: Direction) -> FlowAction {
+    match ends {
+        AnyEnds::V4(ends) => {
+            let Rewrite { src, dst, sport, dport, nexthop } = ends.rewrite(direction);
+            let (src, dst, nexthop) = (src.to_bits(), dst.to_bits(), nexthop.0);
+            FlowAction::V4(FlowV4Action::RewriteV4 { src, dst, sport, dport, nexthop })
+        }
+        AnyEnds::V6(ends) => {
+            let Rewrite { src, dst, sport, dport, nexthop } = ends.rewrite(direction);
+            let (src, dst, nexthop) = (src.to_bits(), dst.to_bits(), nexthop.0);
+            FlowAction::V6(FlowV6Action::RewriteV6 { src, dst, sport, dport, nexthop })
+        }
+    }
+}
+
+/// The key of an entry as it was read; none: it is not of this table.
+pub fn key_of<K: Key>(entry: &TableEntry) -> Option<K> {
+    let field = |field: &runtime_client::proto::p4::v1::FieldMatch| field.field_id;
+    if entry.table_id != K::TABLE.id {
+        return None;
+    }
+    let exact = entry.r#match.iter().filter_map(|m| match &m.field_match_type {
+        Some(FieldMatchType::Exact(exact)) => Some((field(m), &exact.value[..])),
+        _ => None,
+    });
+    K::from_fields(exact).ok()
+}
+
+/// The action of an entry as it was read; none: the table has no such action.
+pub fn action_of<A: Action>(entry: &TableEntry) -> Option<A> {
+    match entry.action.as_ref()?.r#type.as_ref()? {
+        Type::Action(action) => {
+            let params = action.params.iter().map(|param| (param.param_id, &param.value[..]));
+            A::from_params(action.action_id, params).ok()
+        }
+        _ => None,
+    }
+}
+
+/// The key of a flow entry as it was read or told of in a notice.
+pub fn flow_key_of(entry: &TableEntry) -> Option<FlowKey> {
+    key_of(entry).map(FlowKey::V4).or_else(|| key_of(entry).map(FlowKey::V6))
+}
+
+/// A flow entry as it was read.
+pub fn found(entry: &TableEntry) -> Option<Found> {
+    let key = flow_key_of(entry)?;
+    // Counters are signed on the wire and never negative.
+    let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
+    let count = entry.counter_data.map_or(Count::default(), |data| Count {
+        packets: unsigned(data.packet_count),
+        bytes: unsigned(data.byte_count),
+    });
+    let quiet_ms = entry.time_since_last_hit.map(|time| unsigned(time.elapsed_ns) / 1_000_000);
+    Some(Found { key, count, quiet_ms })
+}
+
+/// What a flow entry does, as it was read.
+pub fn flow_action_of(entry: &TableEntry) -> Option<FlowAction> {
+    match flow_key_of(entry)? {
+        FlowKey::V4(_) => action_of(entry).map(FlowAction::V4),
+        FlowKey::V6(_) => action_of(entry).map(FlowAction::V6),
+    }
+}
+
+/// The pattern that reads a flow's entry with its counter, and with the time since its last hit.
+pub fn look_at(key: &FlowKey, last_hit: bool) -> Entity {
+    let mut entry = with_flow_key(key, |entry| entry.to_message());
+    entry.counter_data = Some(CounterData::default());
+    entry.time_since_last_hit = last_hit.then(IdleTimeout::default);
+    Entity { entity: Some(Kind::TableEntry(entry)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::offload::testing::{ends_v4, ends_v6};
+
+    #[test]
+    fn flows_come_back_as_they_were_written() {
+        for ends in [ends_v4(7), ends_v6(7)] {
+            for direction in [Direction::Inbound, Direction::Outbound] {
+                let entry = with_flow(&ends, direction, 30_000, |entry| entry.to_message());
+                assert_eq!(entry.idle_timeout_ns, 30_000_000_000);
+                assert_eq!(flow_key_of(&entry), Some(FlowKey::of(&ends, direction)));
+                assert_eq!(flow_action_of(&entry), Some(rewrite(&ends, direction)));
+                let key = with_flow_key(&FlowKey::of(&ends, direction), |entry| entry.to_message());
+                assert_eq!((key.r#match, key.action), (entry.r#match, None));
+            }
+        }
+        // The longest key and the longest action of all.
+        let action = FlowV6Action::RewriteSeqV6 {
+            src: u128::MAX,
+            dst: 1,
+            sport: 2,
+            dport: 3,
+            nexthop: 4,
+            seq_delta: 5,
+            ack_delta: 6,
+        };
+        let FlowKey::V6(key) = FlowKey::of(&ends_v6(1), Direction::Inbound) else { panic!("not IPv6") };
+        let entry = with_entry(&key, Some(&action), 0, |entry| entry.to_message());
+        assert_eq!((key_of(&entry), action_of(&entry)), (Some(key), Some(action)));
+    }
+
+    #[test]
+    fn counters_and_times_are_read() {
+        let mut entry = with_flow(&ends_v4(1), Direction::Inbound, 1, |entry| entry.to_message());
+        assert_eq!(found(&entry).map(|found| found.quiet_ms), Some(None));
+        entry.counter_data = Some(CounterData { packet_count: 3, byte_count: 180 });
+        entry.time_since_last_hit = Some(IdleTimeout { elapsed_ns: 2_500_000_000 });
+        let key = FlowKey::of(&ends_v4(1), Direction::Inbound);
+        let count = Count { packets: 3, bytes: 180 };
+        assert_eq!(found(&entry), Some(Found { key, count, quiet_ms: Some(2500) }));
+        entry.table_id += 2;
+        assert_eq!(found(&entry), None);
+    }
+}

@@ -1,0 +1,4 @@
+//! The offload manager against a target of real gRPC, in the same process and as bad as it can be, and against BMv2.
+
+mod install;
+mod rig;

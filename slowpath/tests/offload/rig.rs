@@ -1,0 +1,206 @@
+//! A manager, a fake target, and a test in the place of the workers.
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use carom::offload::{self, Handle, OffloadEnds, Settings, Status};
+use carom_p4::{FlowV4Key, Key};
+use fullnat::id::{CPort, IfaceId, LPort, NexthopId, Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
+use fullnat::neighbor::Neighbors;
+use fullnat::offload::{AnyEnds, Ends, Gate, Place, Request, Threshold, Verdict};
+use fullnat::plan::{Interface, LocalPool, Plan, Server, ServerShared, Service};
+use fullnat::route::Routes;
+use fullnat::sched::SchedulerKind;
+use fullnat::table::SessionIdx;
+use fullnat::tcp::Timeouts;
+use fullnat::wire::Mac;
+use runtime_client::Address;
+use runtime_client::fake::{FakeConfig, FakeTarget};
+
+pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 80);
+pub const LIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+pub const RIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
+pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+pub const FLOWS: u32 = FlowV4Key::TABLE.id;
+
+/// No test waits longer for anything.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A manager and what stands around it.
+pub struct Rig {
+    pub handle: Handle,
+    pub gate: Arc<Gate>,
+    pub workers: Vec<OffloadEnds>,
+    pub neighbors: Arc<Neighbors>,
+    pub server: NexthopId,
+    pub router: NexthopId,
+    heard: Vec<VecDeque<Verdict>>,
+}
+
+pub async fn target() -> FakeTarget {
+    target_with(|_| {}).await
+}
+
+/// A target without a program, as one that has just been started.
+pub async fn target_with(change: impl FnOnce(&mut FakeConfig)) -> FakeTarget {
+    let mut config = FakeConfig { p4info: None, ..FakeConfig::default() };
+    change(&mut config);
+    FakeTarget::start(config).await.expect("a free port on loopback")
+}
+
+pub fn settings(address: Address) -> Settings {
+    Settings { retry: Duration::from_millis(200), workers: 2, ..Settings::bmv2(address, 64, vec![1]) }
+}
+
+/// A plan with one TCP service and one real server, everything on one link.
+pub fn plan(generation: u64, vip: Ipv4Addr) -> Arc<Plan> {
+    let mut routes = Routes::builder();
+    routes.connected(IfaceId(0), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 8);
+    let service = Service {
+        id: ServiceId(0),
+        name: "web".into(),
+        vip: vip.into(),
+        vport: VPort(80),
+        proto: Proto::Tcp,
+        scheduler: SchedulerKind::RoundRobin,
+        servers: vec![ServerId(0)],
+        pool: 0,
+        toa: false,
+        persistence: None,
+        timeouts: Timeouts::default(),
+    };
+    let server = Server {
+        id: ServerId(0),
+        service: ServiceId(0),
+        rip: RIP.into(),
+        rport: RPort(8080),
+        weight: 1,
+        max_connections: 0,
+        shared: Arc::new(ServerShared::default()),
+    };
+    let interface = Interface {
+        name: "lan".into(),
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        mtu: 1500,
+        addresses: vec![(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 8)],
+    };
+    let pool = LocalPool { name: "snat".into(), v4: vec![LIP], v6: Vec::new(), ports: 1025..=65535 };
+    let routes = routes.build().expect("one connected route");
+    Arc::new(Plan::new(generation, vec![interface], routes, vec![pool], 0, vec![service], vec![server]))
+}
+
+impl Rig {
+    pub fn start(settings: Settings) -> Self {
+        let neighbors = Arc::new(Neighbors::new(100, [1, 2]));
+        let learn = |address: Ipv4Addr, last| {
+            neighbors.acquire_static(IfaceId(0), address.into(), Mac([2, 0, 0, 0, 1, last])).expect("room")
+        };
+        let (server, router) = (learn(RIP, 10), learn(ROUTER, 1));
+        let (rings, workers) = offload::rings(settings.workers);
+        let gate = Arc::clone(&rings.gate);
+        let heard = workers.iter().map(|_| VecDeque::new()).collect();
+        let handle = offload::start(settings, plan(1, VIP), Arc::clone(&neighbors), rings).expect("good settings");
+        Rig { handle, gate, workers, neighbors, server, router, heard }
+    }
+
+    /// With a target that is ready.
+    pub async fn ready(settings: Settings) -> Self {
+        let rig = Self::start(settings);
+        rig.until_open().await;
+        rig
+    }
+
+    pub async fn until_open(&self) {
+        until(|| self.gate.threshold() != Threshold::Never).await;
+    }
+
+    pub fn ends(&self, n: u32) -> AnyEnds {
+        AnyEnds::V4(Ends {
+            client: Ipv4Addr::from_bits(0x0a01_0000 + (n >> 12)),
+            vip: VIP,
+            server: RIP,
+            local: Ipv4Addr::from_bits(LIP.to_bits() + (n >> 15)),
+            cport: CPort(1024 + (n & 0xfff) as u16),
+            vport: VPort(80),
+            rport: RPort(8080),
+            lport: LPort(0x8000 | n as u16),
+            proto: Proto::Tcp,
+            nexthop_in: self.server,
+            nexthop_out: self.router,
+        })
+    }
+
+    /// Asks for the `n`th session, which is at this place of the worker.
+    pub fn install(&mut self, worker: usize, n: u32) {
+        let ends = self.ends(n);
+        self.ask(worker, Request::Install { place: place(n), ends, idle_ms: 10_000 });
+    }
+
+    pub fn remove(&mut self, worker: usize, n: u32) {
+        self.ask(worker, Request::Remove { place: place(n) });
+    }
+
+    pub fn check(&mut self, worker: usize, n: u32) {
+        self.ask(worker, Request::Check { place: place(n) });
+    }
+
+    fn ask(&mut self, worker: usize, request: Request) {
+        self.workers[worker].requests.push(request).expect("a ring with room");
+    }
+
+    /// The next verdict for a worker.
+    pub async fn verdict(&mut self, worker: usize) -> Verdict {
+        let start = Instant::now();
+        loop {
+            if let Some(verdict) = self.poll(worker) {
+                return verdict;
+            }
+            assert!(start.elapsed() < PATIENCE, "no verdict");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// A verdict for a worker, if there is one by now.
+    pub fn poll(&mut self, worker: usize) -> Option<Verdict> {
+        while let Ok(verdict) = self.workers[worker].verdicts.pop() {
+            self.heard[worker].push_back(verdict);
+        }
+        self.heard[worker].pop_front()
+    }
+
+    pub async fn status(&self) -> Status {
+        self.handle.status().await.expect("it runs")
+    }
+
+    /// Until the status is as wanted.
+    pub async fn until_status(&self, mut holds: impl FnMut(&Status) -> bool) -> Status {
+        let start = Instant::now();
+        loop {
+            let status = self.status().await;
+            if holds(&status) {
+                return status;
+            }
+            assert!(start.elapsed() < PATIENCE, "{status:#?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+pub fn place(n: u32) -> Place {
+    Place::V4(SessionIdx(n))
+}
+
+pub fn key(worker: usize, n: u32) -> (WorkerId, Place) {
+    (WorkerId(worker as u8), place(n))
+}
+
+/// Until it is so.
+pub async fn until(mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "it takes too long");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}

@@ -20,8 +20,9 @@ control CaromPreControl(in headers_t hdr, inout meta_t meta, in pna_pre_input_me
     apply { }
 }
 
-// SWX does not notice a frame that ends within a header: it reads on into what the buffer held before. Such a frame
-// leaves with the bytes it came with, perhaps rewritten, and is its receiver's to drop.
+// SWX does not notice a frame that ends within a header: it reads on into what the buffer held before. hw/softnic puts
+// that right, and tells by parser_error; elsewhere such a frame leaves with the bytes it came with, perhaps rewritten,
+// and is its receiver's to drop.
 parser CaromParser(packet_in packet, out headers_t hdr, inout meta_t meta, in pna_main_parser_input_metadata_t istd) {
     Parse() parse;
 
@@ -99,6 +100,9 @@ control CaromControl(inout headers_t hdr, inout meta_t meta, in pna_main_input_m
     UpdateChecksums() update_checksums;
 
     apply {
+        if (istd.parser_error != error.NoError) {
+            meta.reason = DROP_TRUNCATED;
+        }
         meta.ingress_port = (bit<32>)istd.input_port;
         // Ethernet header and IP packet; padding is not known of.
         meta.length = 14;

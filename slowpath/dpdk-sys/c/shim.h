@@ -20,6 +20,9 @@
 #include <rte_mbuf.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
+#include <rte_swx_ctl.h>
+#include <rte_swx_pipeline.h>
+#include <rte_swx_table_em.h>
 #include <rte_thash.h>
 #include <rte_version.h>
 

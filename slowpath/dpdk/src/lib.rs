@@ -6,6 +6,7 @@
 //! | [`Mempool`], [`Mbuf`], [`Burst`] | packet buffers: a pool, one owned frame, a fixed array of them |
 //! | [`Port`], [`RxQueue`], [`TxQueue`] | a network device and its queues |
 //! | [`Ring`](ring) | a bounded queue of mbufs between workers |
+//! | [`swx`] | a programmable pipeline: a switch in software |
 //! | [`LcoreThread`] | a thread DPDK knows, with its own mempool caches |
 //!
 //! Ownership: an [`Mbuf`] frees its buffer when dropped and cannot be cloned. [`TxQueue::send`] takes what the device
@@ -28,6 +29,7 @@ mod queue;
 pub mod ring;
 mod rss;
 mod setup;
+pub mod swx;
 mod thread;
 
 pub use burst::{Burst, Drain};

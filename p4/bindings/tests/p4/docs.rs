@@ -106,7 +106,8 @@ fn the_page_of_tables_is_fresh() {
         "\nFlow entries have an idle timeout where the target has one (BMv2). Packets with SYN, FIN or RST, with a TTL or hop\n\
          limit of 0 or 1, fragments, and packets with IP options or with a VLAN tag do not reach the flow tables: they\n\
          neither count nor keep an entry alive. Checksums are updated by the difference (RFC 1624): one that was wrong stays\n\
-         wrong by as much. A UDP checksum of zero stays zero. PNA on SWX does not notice frames that end within a header.\n\
+         wrong by as much. A UDP checksum of zero stays zero. SWX does not notice frames that end within a header; `hw/softnic`\n\
+         looks for it.\n\
          [Why it is so](decisions/p4-program.md).\n",
     );
     write_resources(&mut page, &info, &pna());

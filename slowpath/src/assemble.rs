@@ -23,7 +23,7 @@ use crate::control::{self, Link, WorkerEnds};
 use crate::daemon::needed;
 use crate::offload::{self, OffloadEnds, Settings};
 use crate::target::{self, TlsFileError};
-use crate::worker::switch::PortsError;
+use crate::worker::switch::{PortTraffic, PortsError};
 use crate::worker::{Outbox, Ports, Query, Worker};
 
 /// Descriptors of each queue.
@@ -97,6 +97,8 @@ pub struct Assembled {
     pub macs: Vec<Mac>,
     /// Most sessions at a time, over all workers and both families.
     pub capacity: u64,
+    /// By worker what it counts of the switch's ports; empty without a switch.
+    pub traffic: Vec<Arc<[PortTraffic]>>,
     /// For the offload manager, when there is a target.
     pub offload: Option<Offload>,
 }
@@ -126,7 +128,6 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     let mempool = Mempool::new(&eal, "carom", mempool_config(config, workers))?;
     let devices = config.devices();
     let mut ports = open_ports(&devices, eal, &mempool, workers)?;
-    let switch = config.switch().map(|switch| Ports::new(switch.ports.iter().map(|p| p.port))).transpose()?;
     let macs: Vec<Mac> = match config.switch() {
         Some(switch) => switch.ports.iter().map(|port| port.mac).collect(),
         None => ports.iter().map(|port| Mac(port.info().mac)).collect(),
@@ -140,7 +141,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     let mut queues = start_ports(&devices, &mut ports, workers)?;
     let spread = spread(&ports, macs.len(), workers);
     let (mut producers, mut consumers) = rings(eal, workers)?;
-    let iface_of_port = match &switch {
+    let iface_of_port = match config.switch() {
         Some(_) => (0..macs.len()).map(|i| IfaceId(i as u8)).collect(),
         None => iface_of_port(&ports),
     };
@@ -155,12 +156,14 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     let mut ends = ends.into_iter().chain(std::iter::repeat_with(|| None));
     let origin = Instant::now();
     let share = |total: u32| (total as usize).div_ceil(workers);
-    let (mut parts, mut links) = (Vec::new(), Vec::new());
+    let (mut parts, mut links, mut traffic) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..workers {
         let counters = Arc::new(Counters::new(COUNTED, COUNTED));
         let (link, control_ends): (Link, WorkerEnds) = control::link();
         links.push(link);
         let (receive, transmit) = queues.remove(0);
+        let switch = config.switch().map(|switch| Ports::new(switch.ports.iter().map(|p| p.port))).transpose()?;
+        traffic.extend(switch.as_ref().map(Ports::traffic));
         let (requests, verdicts) =
             ends.next().flatten().map(|OffloadEnds { requests, verdicts }| (requests, verdicts)).unzip();
         let outbox = Outbox::new(transmit, producers.remove(0), mempool, Arc::clone(&counters));
@@ -183,8 +186,8 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
                 now: Time(0),
             }),
             receive,
-            switch: switch.clone(),
             outbox: outbox.behind(switch.clone()).offloading(requests),
+            switch,
             handed: consumers.remove(0),
             iface_of_port: iface_of_port.clone(),
             verdicts,
@@ -195,7 +198,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
         });
     }
     let capacity = ((share(config.limits.sessions) + share(config.limits.sessions6)) * workers) as u64;
-    Ok(Assembled { eal, parts, plan, links, ports, next_hops, compiler, pins, macs, capacity, offload })
+    Ok(Assembled { eal, parts, plan, links, ports, next_hops, compiler, pins, macs, capacity, offload, traffic })
 }
 
 fn eal_config(config: &Config) -> EalConfig {

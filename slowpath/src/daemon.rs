@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 use crate::config::{self, Compiler, Config};
 use crate::control::{Link, PortRecord, SessionFilter, SessionRecord};
 use crate::offload;
+use crate::worker::switch::PortTraffic;
 
 /// A page of sessions.
 #[derive(Debug)]
@@ -48,6 +49,17 @@ pub struct InterfaceStats {
     pub tx_bytes: u64,
     /// Packets with transmit errors.
     pub tx_errors: u64,
+}
+
+/// The link to the switch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkRecord {
+    /// The device's own MAC address, which no packet carries.
+    pub mac: Mac,
+    /// The largest packet that is carried, in bytes, tag not counted.
+    pub mtu: u16,
+    /// The driver's counters, tags counted.
+    pub stats: InterfaceStats,
 }
 
 /// A neighbour: one next hop.
@@ -121,6 +133,8 @@ pub struct Daemon {
     pub counters: Vec<Arc<Counters>>,
     pub(crate) next_hops: Arc<Neighbors>,
     pub(crate) ports: Vec<dpdk::Port>,
+    /// By worker what it counts of the switch's ports; empty when the interfaces are `ports` themselves.
+    pub(crate) traffic: Vec<Arc<[PortTraffic]>>,
     /// By worker. Locked by control only, for the time of one question.
     pub(crate) links: Vec<Mutex<Link>>,
     /// The offload manager; none when the slow path works alone.
@@ -135,6 +149,22 @@ pub(crate) struct Reloading {
     pub compiler: Compiler,
     pub pins: Pins,
     pub macs: Vec<Mac>,
+}
+
+/// What the driver counted.
+fn driver_stats(port: &dpdk::Port) -> InterfaceStats {
+    let stats = port.stats();
+    InterfaceStats {
+        link_up: port.link().up,
+        rx_packets: stats.rx_packets,
+        rx_bytes: stats.rx_bytes,
+        rx_missed: stats.rx_missed,
+        rx_errors: stats.rx_errors,
+        rx_no_buffer: stats.rx_no_mbuf,
+        tx_packets: stats.tx_packets,
+        tx_bytes: stats.tx_bytes,
+        tx_errors: stats.tx_errors,
+    }
 }
 
 impl Daemon {
@@ -180,23 +210,27 @@ impl Daemon {
         Ok(records)
     }
 
-    /// Driver counters by interface.
+    /// Counters by interface: the driver's, or behind a switch what the workers had from its ports.
     pub fn interface_stats(&self) -> Vec<InterfaceStats> {
-        let stats = |port: &dpdk::Port| {
-            let stats = port.stats();
-            InterfaceStats {
-                link_up: port.link().up,
-                rx_packets: stats.rx_packets,
-                rx_bytes: stats.rx_bytes,
-                rx_missed: stats.rx_missed,
-                rx_errors: stats.rx_errors,
-                rx_no_buffer: stats.rx_no_mbuf,
-                tx_packets: stats.tx_packets,
-                tx_bytes: stats.tx_bytes,
-                tx_errors: stats.tx_errors,
+        let Some(first) = self.traffic.first() else { return self.ports.iter().map(driver_stats).collect() };
+        let link_up = self.ports.iter().all(|port| port.link().up);
+        let sum = |interface: usize| {
+            let mut stats = InterfaceStats { link_up, ..InterfaceStats::default() };
+            for traffic in self.traffic.iter().filter_map(|worker| worker.get(interface)) {
+                stats.rx_packets += traffic.rx_packets.get();
+                stats.rx_bytes += traffic.rx_bytes.get();
+                stats.tx_packets += traffic.tx_packets.get();
+                stats.tx_bytes += traffic.tx_bytes.get();
             }
+            stats
         };
-        self.ports.iter().map(stats).collect()
+        (0..first.len()).map(sum).collect()
+    }
+
+    /// The link to the switch; none when there is no switch.
+    pub fn link(&self) -> Option<LinkRecord> {
+        let port = self.ports.first().filter(|_| !self.traffic.is_empty())?;
+        Some(LinkRecord { mac: Mac(port.info().mac), mtu: port.info().mtu, stats: driver_stats(port) })
     }
 
     /// The next hops.

@@ -79,7 +79,8 @@ pub fn run(path: &Path) -> Result<(), RunError> {
 
 /// Runs workers and admin API until it is time to stop, then stops the workers and gives back what they had.
 async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signals) -> Result<(), RunError> {
-    let Assembled { eal, parts, plan, links, ports, next_hops, compiler, pins, macs, capacity, offload } = assembled;
+    let Assembled { eal, parts, plan, links, ports, next_hops, compiler, pins, macs, capacity, offload, traffic } =
+        assembled;
     let memory = eal.memory();
     let stop = Arc::new(AtomicBool::new(false));
     let counters = parts.iter().map(|worker| Arc::clone(&worker.counters)).collect();
@@ -107,6 +108,7 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
         counters,
         next_hops,
         ports,
+        traffic,
         links: links.into_iter().map(Mutex::new).collect(),
         offload: offload.clone(),
         reloading: Mutex::new(Reloading { config, compiler, pins, macs }),

@@ -218,7 +218,7 @@ pub fn text(source: &impl Source, target: &TargetState) -> String {
     workers(&mut out, source);
     services(&mut out, source, &plan);
     servers(&mut out, source, &plan);
-    interfaces(&mut out, source, &plan);
+    interfaces(&mut out, source);
     target::text(&mut out, target);
     out.0
 }
@@ -306,12 +306,12 @@ fn servers(out: &mut Text, source: &impl Source, plan: &Plan) {
     each(out, SERVER_WEIGHT, None, &|s| u64::from(s.weight));
 }
 
-fn interfaces(out: &mut Text, source: &impl Source, plan: &Plan) {
-    let stats = source.interface_stats();
+fn interfaces(out: &mut Text, source: &impl Source) {
+    let interfaces = view::interfaces(source).interfaces;
     for &(metric, read) in INTERFACE {
         out.head(metric);
-        for (interface, stats) in plan.interfaces.iter().zip(&stats) {
-            out.sample(metric, &[("interface", &interface.name)], read(stats));
+        for interface in &interfaces {
+            out.sample(metric, &[("interface", &interface.name)], read(&interface.stats));
         }
     }
 }

@@ -472,10 +472,10 @@ pub struct Interfaces {
     pub interfaces: Vec<Interface>,
 }
 
-/// One interface, with the counters of its driver.
+/// One interface, or the link to the switch, with its counters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
-    /// The operator's name.
+    /// The operator's name, or `target.link`.
     pub name: String,
     /// Its MAC address.
     pub mac: String,
@@ -483,7 +483,7 @@ pub struct Interface {
     pub mtu_bytes: u16,
     /// Its addresses as `address/length`.
     pub addresses: Vec<String>,
-    /// The driver's counters.
+    /// The driver's counters; of a switch's port, what the workers had from it and sent by it.
     #[serde(flatten)]
     pub stats: InterfaceStats,
 }

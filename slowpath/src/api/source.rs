@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 
 use crate::control::{PortRecord, SessionFilter};
 use crate::daemon::{
-    Daemon, InterfaceStats, NeighborRecord, ReloadError, SessionPage, SessionsError, Settled, WorkerSilent,
+    Daemon, InterfaceStats, LinkRecord, NeighborRecord, ReloadError, SessionPage, SessionsError, Settled, WorkerSilent,
 };
 use crate::offload;
 
@@ -32,8 +32,10 @@ pub trait Source: Send + Sync + 'static {
     fn plan(&self) -> Arc<Plan>;
     /// Counters by worker.
     fn counters(&self) -> &[Arc<Counters>];
-    /// Driver counters, in the order of [`Plan::interfaces`].
+    /// Counters in the order of [`Plan::interfaces`]: the driver's, or behind a switch the workers' of its ports.
     fn interface_stats(&self) -> Vec<InterfaceStats>;
+    /// The link to the switch; none when there is no switch.
+    fn link(&self) -> Option<LinkRecord>;
     /// The next hops.
     fn neighbors(&self) -> Vec<NeighborRecord>;
     /// A page of the sessions that pass the filter.
@@ -72,6 +74,10 @@ impl Source for Daemon {
 
     fn interface_stats(&self) -> Vec<InterfaceStats> {
         Daemon::interface_stats(self)
+    }
+
+    fn link(&self) -> Option<LinkRecord> {
+        Daemon::link(self)
     }
 
     fn neighbors(&self) -> Vec<NeighborRecord> {

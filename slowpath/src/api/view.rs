@@ -10,6 +10,7 @@ use fullnat::reason::DropReason;
 
 use super::model::*;
 use super::source::{Forwarded, Source, TargetState};
+use crate::config::switch::LINK;
 use crate::control::{PortRecord, SessionRecord};
 use crate::daemon::SessionPage;
 use crate::offload;
@@ -341,9 +342,16 @@ pub fn neighbors(source: &impl Source) -> Neighbors {
     Neighbors { uptime_ms: uptime_ms(source), neighbors }
 }
 
-/// `GET /v1/interfaces`.
+/// `GET /v1/interfaces`. Behind a switch the last one is the link.
 pub fn interfaces(source: &impl Source) -> Interfaces {
     let plan = source.plan();
+    let link = source.link().map(|link| Interface {
+        name: LINK.to_owned(),
+        mac: link.mac.to_string(),
+        mtu_bytes: link.mtu,
+        addresses: Vec::new(),
+        stats: link.stats,
+    });
     let interfaces = plan
         .interfaces
         .iter()
@@ -355,6 +363,7 @@ pub fn interfaces(source: &impl Source) -> Interfaces {
             addresses: interface.addresses.iter().map(|(a, len)| format!("{a}/{len}")).collect(),
             stats,
         })
+        .chain(link)
         .collect();
     Interfaces { uptime_ms: uptime_ms(source), interfaces }
 }

@@ -97,7 +97,7 @@ impl Config {
         if let Some(switch) = self.switch() {
             // The tag comes on top, as VLAN tags do.
             let mtu = self.interface.iter().map(|interface| interface.mtu).max().unwrap_or(0);
-            return vec![NamedDevice { name: "target.link".into(), eal: switch.link.eal(0, queues, mtu), mtu }];
+            return vec![NamedDevice { name: switch::LINK.into(), eal: switch.link.eal(0, queues, mtu), mtu }];
         }
         let named = |(i, interface): (usize, &types::Interface)| {
             let eal = interface.device.as_ref()?.eal(i, queues, interface.mtu);

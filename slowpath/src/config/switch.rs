@@ -9,6 +9,9 @@ use super::target::Policy;
 use super::value::Duration;
 use crate::offload::Kind;
 
+/// What the link is called where interfaces have names: its key in the config.
+pub const LINK: &str = "target.link";
+
 /// A switch, and how the balancer's interfaces are its ports.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Switch {

@@ -7,9 +7,11 @@
 //!
 //! Frames for the wire have their MAC addresses already, so all that is sent names an egress port, and none a next hop.
 
+use std::sync::Arc;
+
 use carom_p4::Tag;
 use dpdk::{Burst, Mbuf};
-use fullnat::counters::Counters;
+use fullnat::counters::{Counter, Counters};
 use fullnat::forward::{Forwarder, Output};
 use fullnat::frame::Frame;
 use fullnat::id::IfaceId;
@@ -27,12 +29,27 @@ const PORTS: usize = 1 << 12;
 /// In place of an interface, where a port is none.
 const NONE: u8 = u8::MAX;
 
-/// Which port of the switch is which interface, and the tags that lead out of them.
+/// Which port of the switch is which interface, and the tags that lead out of them. Clones count together, and belong to one
+/// worker.
 #[derive(Clone, Debug)]
 pub struct Ports {
     ifaces: Box<[u8; PORTS]>,
     /// By interface.
     tags: Vec<[u8; TAG]>,
+    traffic: Arc<[PortTraffic]>,
+}
+
+/// What a worker had from a port of the switch, and sent by it. Bytes are without tag and FCS.
+#[derive(Debug, Default)]
+pub struct PortTraffic {
+    /// Frames that the switch punted.
+    pub rx_packets: Counter,
+    /// Their bytes.
+    pub rx_bytes: Counter,
+    /// Frames given to the link for this port.
+    pub tx_packets: Counter,
+    /// Their bytes.
+    pub tx_bytes: Counter,
 }
 
 /// Why ports of a switch cannot be interfaces.
@@ -68,7 +85,13 @@ impl Ports {
             }
             tags.push(tag);
         }
-        Ok(Ports { ifaces, tags })
+        let traffic = tags.iter().map(|_| PortTraffic::default()).collect();
+        Ok(Ports { ifaces, tags, traffic })
+    }
+
+    /// What was counted so far, by interface.
+    pub fn traffic(&self) -> Arc<[PortTraffic]> {
+        Arc::clone(&self.traffic)
     }
 
     /// Takes the tag off a punted frame, counts why it was punted, and says which interface it came by.
@@ -87,6 +110,10 @@ impl Ports {
         // A frame with a tag is longer than addresses and tag.
         frame.bytes_mut().copy_within(..MACS, TAG);
         frame.shrink_front(TAG);
+        if let Some(traffic) = self.traffic.get(usize::from(iface.0)) {
+            traffic.rx_packets.add(1);
+            traffic.rx_bytes.add(frame.bytes().len() as u64);
+        }
         Ok(iface)
     }
 
@@ -95,10 +122,14 @@ impl Ports {
     #[inline(always)]
     #[must_use]
     pub fn tag(&self, iface: IfaceId, frame: &mut impl Frame) -> bool {
-        let Some(tag) = self.tags.get(usize::from(iface.0)) else { return false };
+        let place = usize::from(iface.0);
+        let (Some(tag), Some(traffic)) = (self.tags.get(place), self.traffic.get(place)) else { return false };
+        let len = frame.bytes().len();
         if !frame.grow_front(TAG) {
             return false;
         }
+        traffic.tx_packets.add(1);
+        traffic.tx_bytes.add(len as u64);
         let Some(head) = frame.bytes_mut().first_chunk_mut::<{ MACS + TAG }>() else { return false };
         head.copy_within(TAG.., 0);
         head[MACS..].copy_from_slice(tag);
@@ -161,6 +192,10 @@ mod tests {
         let counters = counters();
         assert_eq!(ports.untag(&mut frame, &counters), Ok(IfaceId(1)));
         assert_eq!(frame.bytes(), bytes);
+        let traffic = &ports.traffic()[1];
+        let counted = [&traffic.rx_packets, &traffic.rx_bytes, &traffic.tx_packets, &traffic.tx_bytes];
+        assert_eq!(counted.map(Counter::get), [1, 60, 1, 60]);
+        assert_eq!(ports.traffic()[0].rx_packets.get(), 0);
         assert_eq!(std::array::from_fn(|why| counters.punts(why as u8)), [0, 1, 0, 0, 0, 0, 0, 0]);
     }
 

@@ -93,6 +93,7 @@ fn targets_for_people() {
     let served = Served::with(Fake::offloading());
     insta::assert_snapshot!("targets", shown(&served, "targets"));
     insta::assert_snapshot!("targets_exact", shown(&served, "targets --exact"));
+    insta::assert_snapshot!("interfaces_behind_a_switch", shown(&served, "interfaces"));
     insta::assert_snapshot!("drops_of_a_switch", shown(&served, "drops"));
     insta::assert_snapshot!("drops_of_a_switch_all", shown(&served, "drops --all"));
     // A target that was never reached.

@@ -9,7 +9,9 @@ use std::time::Duration;
 use carom::api::client::Client;
 use carom::api::{self, AdminSocket, Forwarded, Source, TargetState};
 use carom::control::{PortRecord, SessionFilter, SessionRecord};
-use carom::daemon::{InterfaceStats, NeighborRecord, ReloadError, SessionPage, SessionsError, Settled, WorkerSilent};
+use carom::daemon::{
+    InterfaceStats, LinkRecord, NeighborRecord, ReloadError, SessionPage, SessionsError, Settled, WorkerSilent,
+};
 use carom::offload::Status;
 use carom::offload::stats::{Latency, SessionCounts, TableStatus, Totals};
 use fullnat::counters::{Counters, Offload, Traffic};
@@ -81,6 +83,15 @@ impl Source for Fake {
             tx_errors: 4,
         };
         vec![wan, InterfaceStats::default()]
+    }
+
+    fn link(&self) -> Option<LinkRecord> {
+        let link = LinkRecord {
+            mac: Mac([2, 0, 0, 0, 0, 0x40]),
+            mtu: 9000,
+            stats: InterfaceStats { link_up: true, rx_packets: 70, rx_bytes: 7000, ..InterfaceStats::default() },
+        };
+        self.target.lock().unwrap().is_some().then_some(link)
     }
 
     fn neighbors(&self) -> Vec<NeighborRecord> {

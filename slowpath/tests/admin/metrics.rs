@@ -108,3 +108,11 @@ fn the_target_has_metrics_of_its_own() {
     let zero = ["carom_target_connected", "carom_target_primary", "carom_target_ready"].map(|n| (n.to_owned(), 0.0));
     assert_eq!(of_target(&metrics::text(&Fake::new(), &Some(Err(Gone)))), zero);
 }
+
+#[test]
+fn the_link_to_a_switch_is_one_more_interface() {
+    let link = "carom_interface_rx_packets_total{interface=\"target.link\"}";
+    let samples = |fake: &Fake| samples(&metrics::text(fake, &None));
+    assert_eq!(samples(&Fake::new()).get(link), None);
+    assert_eq!(samples(&Fake::offloading()).get(link), Some(&70.0));
+}

@@ -9,7 +9,7 @@ use carom_p4::{Key, LocalV4Key, LocalV6Key, NexthopKey, ServiceV4Key, ServiceV6K
 use super::{Owners, Report, Role, family};
 use crate::config::bounds;
 use crate::config::path::KeyPath;
-use crate::config::switch::{PuntLimit, Switch, SwitchPort, TlsFiles};
+use crate::config::switch::{LINK, PuntLimit, Switch, SwitchPort, TlsFiles};
 use crate::config::target::{Link, Policy, Target, Tls};
 use crate::config::types::{File, Interface};
 use crate::config::value::Duration;
@@ -102,6 +102,9 @@ fn check_ports(interfaces: &[Interface], link: Option<&Link>, report: &mut Repor
     let mut seen: HashMap<u16, KeyPath> = HashMap::new();
     for (index, interface) in interfaces.iter().enumerate() {
         let path = KeyPath::key("interface").item(index);
+        if interface.name == LINK {
+            report.error(&path.join("name"), format!("\"{LINK}\" is what the link is called; choose a different one"));
+        }
         if interface.device.is_some() {
             let message = "with a target interfaces are ports of the switch; write port and mac instead of device";
             report.error(&path.join("device"), message);

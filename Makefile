@@ -37,8 +37,8 @@ bench: build ## packets and new connections per second of the worker loop
 		$(CARGO_TARGET_DIR)/release/carom bench connect --sessions $$sessions; \
 	done
 
-p4: ## the P4 program's artifacts in p4/build/, where there is a p4c
-	scripts/p4
+p4: ## the P4 program's artifacts in p4/build/, where there is a p4c; ARCH=tna: those for Tofino
+	scripts/p4$(if $(ARCH),-$(ARCH))
 
 docs: ## the book, docs/book/index.html
 	command -v mdbook >/dev/null || cargo install mdbook --locked --no-default-features

@@ -1,81 +1,30 @@
 // Admission: of what the fast path does not take, the slow path gets only what is for it; the rest is dropped.
 //
-//  TCP, UDP ─▶ service ─┬ hit ──▶ meter ─┬ red ─▶ drop
-//                       │                └──────▶ punt
-//                       └ miss ─┐
-//  everything else ─────────────┴▶ local ─┬ punt_all ────▶ punt
-//                                         ├ punt_other ──▶ punt, unless TCP or UDP with ports: that had no service
-//                                         └ miss ────────▶ drop
+//  service ─┬ hit ──▶ meter ──▶ punt, unless red
+//           └ miss ─▶ local ─┬ punt_all ────▶ punt
+//                            ├ punt_other ──▶ punt, unless TCP or UDP with ports: that had no service
+//                            └ miss ────────▶ drop
+//
+// What has no ports asks for port 0, which no service has. What red and punt_other mean is decided in stage punt.
 
-control AdmitV4(inout headers_t hdr, inout meta_t meta) {
+control Admit(inout headers_t hdr, inout meta_t meta) {
     DIRECT_METER(service_v4_meter, ".service_v4_meter", ID_SERVICE_V4_METER)
+    DIRECT_METER(service_v6_meter, ".service_v6_meter", ID_SERVICE_V6_METER)
 
     @name(".punt_service_v4") @id(ID_PUNT_SERVICE_V4)
-    action punt_service(@id(1) bit<8> worker) {
+    action punt_service_v4(@id(1) bit<8> worker) {
         DIRECT_METER_READ(service_v4_meter, meta.color);
         meta.worker = worker;
         meta.verdict = VERDICT_PUNT;
     }
 
-    @name(".service_v4") @id(ID_SERVICE_V4)
-    table service_v4 {
-        key = {
-            meta.dst: exact @name("dst") @id(1);
-            meta.proto: exact @name("proto") @id(2);
-            meta.dport: exact @name("dport") @id(3);
-        }
-        actions = {
-            @tableonly punt_service;
-            @defaultonly NoAction;
-        }
-        const default_action = NoAction();
-        size = SIZE_SERVICE;
-        DIRECT_METER_OF(service_v4_meter)
-    }
-
-    apply {
-        if (hdr.ports.isValid()) {
-            service_v4.apply();
-        }
-    }
-}
-
-control AdmitV6(inout headers_t hdr, inout meta_t meta) {
-    DIRECT_METER(service_v6_meter, ".service_v6_meter", ID_SERVICE_V6_METER)
-
     @name(".punt_service_v6") @id(ID_PUNT_SERVICE_V6)
-    action punt_service(@id(1) bit<8> worker) {
+    action punt_service_v6(@id(1) bit<8> worker) {
         DIRECT_METER_READ(service_v6_meter, meta.color);
         meta.worker = worker;
         meta.verdict = VERDICT_PUNT;
     }
 
-    @name(".service_v6") @id(ID_SERVICE_V6)
-    table service_v6 {
-        key = {
-            meta.dst_hi: exact @name("dst_hi") @id(1);
-            meta.dst_lo: exact @name("dst_lo") @id(2);
-            meta.proto: exact @name("proto") @id(3);
-            meta.dport: exact @name("dport") @id(4);
-        }
-        actions = {
-            @tableonly punt_service;
-            @defaultonly NoAction;
-        }
-        const default_action = NoAction();
-        size = SIZE_SERVICE;
-        DIRECT_METER_OF(service_v6_meter)
-    }
-
-    apply {
-        if (hdr.ports.isValid()) {
-            service_v6.apply();
-        }
-    }
-}
-
-// The tables of our own addresses.
-control Local(inout headers_t hdr, inout meta_t meta) {
     // An address of an interface, or a local address (LIP): everything for it is the slow path's.
     @name(".punt_all") @id(ID_PUNT_ALL)
     action punt_all(@id(1) bit<8> worker) {
@@ -89,6 +38,39 @@ control Local(inout headers_t hdr, inout meta_t meta) {
         meta.worker = worker;
         meta.other_only = 1;
         meta.verdict = VERDICT_PUNT;
+    }
+
+    @name(".service_v4") @id(ID_SERVICE_V4)
+    table service_v4 {
+        key = {
+            meta.dst: exact @name("dst") @id(1);
+            meta.proto: exact @name("proto") @id(2);
+            meta.dport: exact @name("dport") @id(3);
+        }
+        actions = {
+            @tableonly punt_service_v4;
+            @defaultonly NoAction;
+        }
+        const default_action = NoAction();
+        size = SIZE_SERVICE;
+        DIRECT_METER_OF(service_v4_meter)
+    }
+
+    @name(".service_v6") @id(ID_SERVICE_V6)
+    table service_v6 {
+        key = {
+            meta.dst_hi: exact @name("dst_hi") @id(1);
+            meta.dst_lo: exact @name("dst_lo") @id(2);
+            meta.proto: exact @name("proto") @id(3);
+            meta.dport: exact @name("dport") @id(4);
+        }
+        actions = {
+            @tableonly punt_service_v6;
+            @defaultonly NoAction;
+        }
+        const default_action = NoAction();
+        size = SIZE_SERVICE;
+        DIRECT_METER_OF(service_v6_meter)
     }
 
     @name(".local_v4") @id(ID_LOCAL_V4)
@@ -122,35 +104,17 @@ control Local(inout headers_t hdr, inout meta_t meta) {
 
     apply {
         if (hdr.ipv6.isValid()) {
-            local_v6.apply();
-        } else {
-            local_v4.apply();
-        }
-        if (meta.other_only == 1 && hdr.ports.isValid()) {
-            meta.verdict = VERDICT_DROP;
-        }
-    }
-}
-
-control Admit(inout headers_t hdr, inout meta_t meta) {
-    AdmitV4() v4;
-    AdmitV6() v6;
-    Local() local;
-
-    apply {
-        if (hdr.ipv6.isValid()) {
-            v6.apply(hdr, meta);
-        } else {
-            v4.apply(hdr, meta);
-        }
-        if (meta.verdict != VERDICT_PUNT) {
-            local.apply(hdr, meta);
-            if (meta.verdict != VERDICT_PUNT) {
-                meta.reason = DROP_NO_SERVICE;
+            if (!service_v6.apply().hit) {
+                if (!local_v6.apply().hit) {
+                    meta.reason = DROP_NO_SERVICE;
+                }
             }
-        } else if (meta.color == COLOR_RED) {
-            meta.verdict = VERDICT_DROP;
-            meta.reason = DROP_PUNT_LIMITED;
+        } else {
+            if (!service_v4.apply().hit) {
+                if (!local_v4.apply().hit) {
+                    meta.reason = DROP_NO_SERVICE;
+                }
+            }
         }
     }
 }

@@ -79,11 +79,3 @@ const bit<8> DROP_NO_PORT = 52;
 const bit<8> INJECT_NEXTHOP = 0;
 /// The VID is an egress port: the frame goes out as it is.
 const bit<8> INJECT_PORT = 1;
-
-// Colours of a meter.
-/// Within both rates.
-const bit<8> COLOR_GREEN = 0;
-/// Over the committed rate.
-const bit<8> COLOR_YELLOW = 1;
-/// Over the peak rate.
-const bit<8> COLOR_RED = 2;

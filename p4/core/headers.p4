@@ -15,7 +15,8 @@ header tag_t {
 
 // ARP for IPv4 over Ethernet (RFC 826).
 header arp_t {
-    bit<64> kind;
+    bit<32> types;
+    bit<32> lengths_operation;
     bit<48> sender_mac;
     bit<32> sender;
     bit<48> target_mac;
@@ -36,7 +37,8 @@ header ipv4_t {
 }
 
 header ipv6_t {
-    bit<32> ver_class_label;
+    bit<8>  ver_class;
+    bit<24> class_label;
     bit<16> payload_len;
     bit<8>  next_header;
     bit<8>  hop_limit;
@@ -113,9 +115,14 @@ struct meta_t {
     bit<32> seq;
     bit<32> ack;
     bit<8>  ttl;
+    // What is left of the checksums without the fields that a flow entry may change, on architectures whose parser sums.
+    bit<16> ip_residual;
+    bit<16> l4_residual;
 
     // Set by the shell before the core runs.
     bit<32> ingress_port;
+    // Not 0 when the frame ended within a header.
+    bit<16> truncated;
     // Bytes of the frame, on architectures whose counters want to be told.
     bit<32> length;
 
@@ -131,12 +138,13 @@ struct meta_t {
     bit<8>  honoured;
     // 1 when its address takes only what has no ports.
     bit<8>  other_only;
-    // COLOR_*: what the meter of its service says.
+    // What the meter of its service says; METER_RED is over the peak rate.
     bit<8>  color;
     // Whose port it is punted to.
     bit<8>  worker;
     bit<16> nexthop;
-    // The VID of an inject tag.
+    // The tag of a punt, in two parts: class and ingress port. The VID of an inject.
+    bit<16> pcp;
     bit<16> vid;
     // Where it goes, on architectures that want to be told at the end.
     bit<32> egress_port;

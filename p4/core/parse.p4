@@ -1,5 +1,7 @@
 // Stage parse: what is this packet? Leaves in meta either a reason to drop it (reason) or what it would be punted as
-// (class), and the flow key. A frame that ends in the middle of a header leaves reason at DROP_TRUNCATED.
+// (class), and the flow key. A frame that ends in the middle of a header is the shell's to notice.
+//
+// No field but zeros of the first state is written twice on a way through: Tofino's parser can only add bits.
 //
 //  ethernet ─┬──────────┬─▶ arp ───────────────────────────────────────────────▶ neighbor
 //            └─▶ tag ───┼─▶ ipv4 ─┬─▶ whole ─┬─▶ tcp ─┬─ SYN, FIN, RST ─▶ tcp_control
@@ -11,6 +13,8 @@
 //                       └─▶ ipv6 ── likewise; solicitations ────────────▶ neighbor
 
 parser Parse(packet_in packet, out headers_t hdr, inout meta_t meta) {
+    PARSER_CHECKSUMS
+
     state start {
         meta.src_hi = 0;
         meta.src_lo = 0;
@@ -24,15 +28,19 @@ parser Parse(packet_in packet, out headers_t hdr, inout meta_t meta) {
         meta.seq = 0;
         meta.ack = 0;
         meta.ttl = 0;
+        meta.truncated = 0;
+        meta.ip_residual = 0;
+        meta.l4_residual = 0;
         meta.class = PUNT_MISS;
-        meta.reason = DROP_TRUNCATED;
+        meta.reason = DROP_NONE;
         meta.verdict = VERDICT_DROP;
         meta.rewritten = 0;
         meta.honoured = 0;
         meta.other_only = 0;
-        meta.color = COLOR_GREEN;
+        meta.color = 0;
         meta.worker = 0;
         meta.nexthop = 0;
+        meta.pcp = 0;
         meta.vid = 0;
         meta.egress_port = 0;
         packet.extract(hdr.ethernet);
@@ -63,10 +71,18 @@ parser Parse(packet_in packet, out headers_t hdr, inout meta_t meta) {
     state arp {
         packet.extract(hdr.arp);
         meta.dst = hdr.arp.target;
-        // Hardware type Ethernet, protocol type IPv4, their address lengths; request or reply.
-        transition select(hdr.arp.kind) {
-            0x0001080006040001: neighbor;
-            0x0001080006040002: neighbor;
+        // Hardware type Ethernet, protocol type IPv4.
+        transition select(hdr.arp.types) {
+            0x00010800: arp_of_ipv4;
+            default: bad_arp;
+        }
+    }
+
+    state arp_of_ipv4 {
+        // Their address lengths; request or reply.
+        transition select(hdr.arp.lengths_operation) {
+            0x06040001: neighbor;
+            0x06040002: neighbor;
             default: bad_arp;
         }
     }
@@ -78,7 +94,7 @@ parser Parse(packet_in packet, out headers_t hdr, inout meta_t meta) {
 
     state neighbor {
         meta.class = PUNT_NEIGHBOR;
-        meta.reason = DROP_NONE;
+        meta.pcp = (bit<16>)PUNT_NEIGHBOR << 13;
         transition accept;
     }
 
@@ -88,6 +104,7 @@ parser Parse(packet_in packet, out headers_t hdr, inout meta_t meta) {
         meta.dst = hdr.ipv4.dst;
         meta.proto = hdr.ipv4.proto;
         meta.ttl = hdr.ipv4.ttl;
+        PARSED_IPV4
         transition select(hdr.ipv4.ver_ihl) {
             0x45: ipv4_plain;
             0x46: options;
@@ -116,14 +133,11 @@ parser Parse(packet_in packet, out headers_t hdr, inout meta_t meta) {
 
     state ipv6 {
         packet.extract(hdr.ipv6);
-        meta.src_hi = hdr.ipv6.src_hi;
-        meta.src_lo = hdr.ipv6.src_lo;
-        meta.dst_hi = hdr.ipv6.dst_hi;
-        meta.dst_lo = hdr.ipv6.dst_lo;
         meta.proto = hdr.ipv6.next_header;
         meta.ttl = hdr.ipv6.hop_limit;
-        transition select(hdr.ipv6.ver_class_label) {
-            0x60000000 &&& 0xf0000000: ipv6_whole;
+        PARSED_IPV6
+        transition select(hdr.ipv6.ver_class) {
+            0x60 &&& 0xf0: ipv6_whole;
             default: bad_ip_header;
         }
     }
@@ -158,19 +172,19 @@ parser Parse(packet_in packet, out headers_t hdr, inout meta_t meta) {
 
     state fragment {
         meta.class = PUNT_FRAGMENT;
-        meta.reason = DROP_NONE;
+        meta.pcp = (bit<16>)PUNT_FRAGMENT << 13;
         transition accept;
     }
 
     state options {
         meta.class = PUNT_OPTIONS;
-        meta.reason = DROP_NONE;
+        meta.pcp = (bit<16>)PUNT_OPTIONS << 13;
         transition accept;
     }
 
     state icmp {
         meta.class = PUNT_ICMP;
-        meta.reason = DROP_NONE;
+        meta.pcp = (bit<16>)PUNT_ICMP << 13;
         transition accept;
     }
 
@@ -184,10 +198,7 @@ parser Parse(packet_in packet, out headers_t hdr, inout meta_t meta) {
     }
 
     state solicitation {
-        // It goes to a group that many addresses share; the address it asks for tells whether it is for us.
         packet.extract(hdr.solicit);
-        meta.dst_hi = hdr.solicit.target_hi;
-        meta.dst_lo = hdr.solicit.target_lo;
         transition neighbor;
     }
 
@@ -198,6 +209,7 @@ parser Parse(packet_in packet, out headers_t hdr, inout meta_t meta) {
         meta.dport = hdr.ports.dport;
         meta.seq = hdr.tcp.seq;
         meta.ack = hdr.tcp.ack;
+        PARSED_TCP
         transition select(hdr.tcp.flags) {
             // None of FIN, SYN and RST.
             0x00 &&& 0x07: flow;
@@ -207,7 +219,7 @@ parser Parse(packet_in packet, out headers_t hdr, inout meta_t meta) {
 
     state tcp_control {
         meta.class = PUNT_TCP_CONTROL;
-        meta.reason = DROP_NONE;
+        meta.pcp = (bit<16>)PUNT_TCP_CONTROL << 13;
         transition accept;
     }
 
@@ -216,12 +228,27 @@ parser Parse(packet_in packet, out headers_t hdr, inout meta_t meta) {
         packet.extract(hdr.udp);
         meta.sport = hdr.ports.sport;
         meta.dport = hdr.ports.dport;
+        PARSED_UDP
         transition flow;
     }
 
     state flow {
-        meta.class = PUNT_MISS;
-        meta.reason = DROP_NONE;
         transition accept;
+    }
+}
+
+// The part of it that Tofino's parser has no room for: the addresses of IPv6.
+control ParsedV6(inout headers_t hdr, inout meta_t meta) {
+    apply {
+        meta.src_hi = hdr.ipv6.src_hi;
+        meta.src_lo = hdr.ipv6.src_lo;
+        if (hdr.solicit.isValid()) {
+            // It goes to a group that many addresses share; the address it asks for tells whether it is for us.
+            meta.dst_hi = hdr.solicit.target_hi;
+            meta.dst_lo = hdr.solicit.target_lo;
+        } else {
+            meta.dst_hi = hdr.ipv6.dst_hi;
+            meta.dst_lo = hdr.ipv6.dst_lo;
+        }
     }
 }

@@ -7,7 +7,8 @@
 //         ├ everything else ────────────────────────────────┴─▶ admit ─┬─▶ punt ─▶ slow path
 //         └ malformed ─────────────────────────────────────────────────┴─▶ drop, counted
 
-control Pipeline(inout headers_t hdr, inout meta_t meta) {
+control Carom(inout headers_t hdr, inout meta_t meta) {
+    ParsedV6() parsed_v6;
     Inject() inject;
     Injected() injected;
     FlowV4() flow_v4;
@@ -18,27 +19,33 @@ control Pipeline(inout headers_t hdr, inout meta_t meta) {
     COUNTER(drops, ".drops", SIZE_DROPS, ID_DROPS)
 
     apply {
+        if (hdr.ipv6.isValid()) {
+            parsed_v6.apply(hdr, meta);
+        }
+        meta.vid = (bit<16>)meta.ingress_port & 0x0fff;
         if (hdr.tag.isValid()) {
             // What has a VLAN tag is the slow path's: a flow entry does not say what tag to leave with.
             meta.class = PUNT_VLAN;
+            meta.pcp = (bit<16>)PUNT_VLAN << 13;
             inject.apply(hdr, meta);
-        } else if (meta.class == PUNT_MISS && meta.ttl <= 1) {
-            meta.class = PUNT_TTL;
+        } else if (meta.class == PUNT_MISS && meta.reason == DROP_NONE && meta.truncated == 0) {
+            if (meta.ttl <= 1) {
+                meta.class = PUNT_TTL;
+                meta.pcp = (bit<16>)PUNT_TTL << 13;
+            } else if (hdr.ipv6.isValid()) {
+                flow_v6.apply(hdr, meta);
+            } else {
+                flow_v4.apply(hdr, meta);
+            }
+        }
+        if (meta.truncated != 0) {
+            meta.reason = DROP_TRUNCATED;
         }
 
         if (meta.honoured == 1) {
             injected.apply(hdr, meta);
-        } else if (meta.reason == DROP_NONE) {
-            if (meta.class == PUNT_MISS) {
-                if (hdr.ipv6.isValid()) {
-                    flow_v6.apply(hdr, meta);
-                } else {
-                    flow_v4.apply(hdr, meta);
-                }
-            }
-            if (meta.verdict != VERDICT_FORWARD) {
-                admit.apply(hdr, meta);
-            }
+        } else if (meta.reason == DROP_NONE && meta.verdict != VERDICT_FORWARD) {
+            admit.apply(hdr, meta);
         }
 
         if (meta.verdict == VERDICT_FORWARD) {

@@ -1,6 +1,6 @@
-// Entries each table has room for, on every architecture. A target may have room for more; a controller counts on these.
+// Entries each table has room for. A target may have room for more; a controller counts on these.
 
-// One entry per direction of a session.
+// One entry per direction of a session. Here a chip may have less, and says how much in its P4Info.
 #define SIZE_FLOW_V4   131072
 #define SIZE_FLOW_V6   65536
 // As many as an inject tag can name.

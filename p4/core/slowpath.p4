@@ -78,7 +78,7 @@ control Punt(inout headers_t hdr, inout meta_t meta) {
     @name(".to_port") @id(ID_TO_PORT)
     action to_port(@id(1) port_t port) {
         hdr.punt.setValid();
-        hdr.punt.tci = ((bit<16>)meta.class << 13) | ((bit<16>)meta.ingress_port & 0x0fff);
+        hdr.punt.tci = meta.pcp | meta.vid;
         hdr.punt.ether_type = hdr.ethernet.ether_type;
         hdr.ethernet.ether_type = ETHER_TAG;
         SEND_TO_PORT(port);
@@ -98,7 +98,13 @@ control Punt(inout headers_t hdr, inout meta_t meta) {
     }
 
     apply {
-        if (slowpath.apply().hit) {
+        if (meta.color == METER_RED) {
+            meta.verdict = VERDICT_DROP;
+            meta.reason = DROP_PUNT_LIMITED;
+        } else if (meta.other_only == 1 && hdr.ports.isValid()) {
+            meta.verdict = VERDICT_DROP;
+            meta.reason = DROP_NO_SERVICE;
+        } else if (slowpath.apply().hit) {
             COUNT(punts, meta.class);
         } else {
             meta.verdict = VERDICT_DROP;

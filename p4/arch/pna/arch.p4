@@ -19,7 +19,15 @@ typedef PortId_t port_t;
 // their counters, and SWX meters bytes.
 #define DIRECT_METER(object, path, number)
 #define DIRECT_METER_OF(object)
+#define METER_RED 2
 #define DIRECT_METER_READ(object, color)
 
 // SWX ages only the entries that the data plane itself learned. The P4Runtime server in front of it watches the counters.
 #define IDLE_TIMEOUT
+
+// Checksums are updated from the old values in meta: the parser has nothing to do for them.
+#define PARSER_CHECKSUMS
+#define PARSED_IPV4
+#define PARSED_IPV6
+#define PARSED_TCP
+#define PARSED_UDP

@@ -96,12 +96,12 @@ control UpdateChecksums(inout headers_t hdr, inout meta_t meta) {
 
 control CaromControl(inout headers_t hdr, inout meta_t meta, in pna_main_input_metadata_t istd,
                      inout pna_main_output_metadata_t ostd) {
-    Pipeline() pipeline;
+    Carom() carom;
     UpdateChecksums() update_checksums;
 
     apply {
         if (istd.parser_error != error.NoError) {
-            meta.reason = DROP_TRUNCATED;
+            meta.truncated = 1;
         }
         meta.ingress_port = (bit<32>)istd.input_port;
         // Ethernet header and IP packet; padding is not known of.
@@ -111,7 +111,7 @@ control CaromControl(inout headers_t hdr, inout meta_t meta, in pna_main_input_m
         } else if (hdr.ipv6.isValid()) {
             meta.length = (bit<32>)hdr.ipv6.payload_len + 54;
         }
-        pipeline.apply(hdr, meta);
+        carom.apply(hdr, meta);
         if (meta.rewritten == 1) {
             update_checksums.apply(hdr, meta);
         }

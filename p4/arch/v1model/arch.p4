@@ -17,6 +17,14 @@ typedef bit<32> port_t;
 #define DIRECT_METER(object, path, number) \
     @name(path) @id(number) direct_meter<bit<8>>(MeterType.packets) object;
 #define DIRECT_METER_OF(object) meters = object;
+#define METER_RED 2
 #define DIRECT_METER_READ(object, color) object.read(color)
 
 #define IDLE_TIMEOUT support_timeout = true;
+
+// Checksums are updated from the old values in meta: the parser has nothing to do for them.
+#define PARSER_CHECKSUMS
+#define PARSED_IPV4
+#define PARSED_IPV6
+#define PARSED_TCP
+#define PARSED_UDP

@@ -77,16 +77,16 @@ control UpdateChecksums(inout headers_t hdr, inout meta_t meta) {
 }
 
 control CaromIngress(inout headers_t hdr, inout meta_t meta, inout standard_metadata_t standard) {
-    Pipeline() pipeline;
+    Carom() carom;
     UpdateChecksums() update_checksums;
 
     apply {
         if (standard.parser_error != error.NoError) {
             // What a parser found before it failed is lost with it; all of meta is zero.
-            meta.reason = DROP_TRUNCATED;
+            meta.truncated = 1;
         }
         meta.ingress_port = (bit<32>)standard.ingress_port;
-        pipeline.apply(hdr, meta);
+        carom.apply(hdr, meta);
         if (meta.rewritten == 1) {
             update_checksums.apply(hdr, meta);
         }

@@ -10,6 +10,11 @@ pub const BMV2_P4INFO: &[u8] = include_bytes!("../../build/bmv2.p4info.bin");
 pub const PNA_SPEC: &[u8] = include_bytes!("../../build/pna.spec");
 /// P4Info of [`PNA_SPEC`], an encoded `p4.config.v1.P4Info`.
 pub const PNA_P4INFO: &[u8] = include_bytes!("../../build/pna.p4info.bin");
+/// P4Info of the program for Tofino 1, an encoded `p4.config.v1.P4Info`. It has the sizes of this chip's flow tables. The
+/// binary and its context are not committed: `make p4 ARCH=tna` with `CAROM_TOFINO_OUT` makes them.
+pub const TOFINO1_P4INFO: &[u8] = include_bytes!("../../build/tofino/tofino1.p4info.bin");
+/// The same for Tofino 2.
+pub const TOFINO2_P4INFO: &[u8] = include_bytes!("../../build/tofino/tofino2.p4info.bin");
 
 /// [`BMV2_JSON`] with room for fewer flows, at most so many of each family: for tests of what happens when a flow table is
 /// full. P4Info stays as it is; BMv2 goes by this.

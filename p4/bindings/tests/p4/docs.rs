@@ -63,7 +63,7 @@ fn write_tables(page: &mut String, info: &P4Info) {
 }
 
 fn write_resources(page: &mut String, info: &P4Info, pna: &P4Info) {
-    page.push_str("\n| counter or meter | id | of | BMv2 | PNA |\n|---|---|---|---|---|\n");
+    page.push_str("\n| counter or meter | id | of | BMv2, Tofino | PNA |\n|---|---|---|---|---|\n");
     let of = |table| format!("entries of `{}`", name(&table_of(info, table).preamble));
     let all =
         (info.counters.iter().map(|c| (&c.preamble, format!("{} reasons", c.size), "packets, bytes", "packets")))
@@ -96,14 +96,16 @@ fn the_page_of_tables_is_fresh() {
         "# Tables of the P4 program\n\n\
          <!-- Generated from P4Info and p4/core/constants.p4: UPDATE_P4=1 cargo test -p carom-p4 -->\n\n\
          **The daemon does not install entries yet.** This page describes the program in `p4/`, compiled for BMv2 and for\n\
-         PNA (DPDK's SWX pipeline), whose artifacts are in `p4/build/`. `make p4` makes them again where there is a p4c.\n\n\
-         All keys match exactly. Names, ids, keys, actions, parameters and sizes are the same on every architecture, and an\n\
+         PNA (DPDK's SWX pipeline), whose artifacts are in `p4/build/`, and for Tofino. `make p4` and `make p4 ARCH=tna`\n\
+         make them again where there is a p4c.\n\n\
+         All keys match exactly. Names, ids, keys, actions and parameters are the same on every architecture, and so are\n\
+         sizes, but for the flow tables of Tofino: they are what the [chip has room for](tofino-resources.md). An\n\
          id is never given twice. An IPv6 address is two fields of 64 bits, the upper half first.\n\n",
     );
     let info = bmv2();
     write_tables(&mut page, &info);
     page.push_str(
-        "\nFlow entries have an idle timeout where the target has one (BMv2). Packets with SYN, FIN or RST, with a TTL or hop\n\
+        "\nFlow entries have an idle timeout where the target has one (BMv2, Tofino). Packets with SYN, FIN or RST, with a TTL or hop\n\
          limit of 0 or 1, fragments, and packets with IP options or with a VLAN tag do not reach the flow tables: they\n\
          neither count nor keep an entry alive. Checksums are updated by the difference (RFC 1624): one that was wrong stays\n\
          wrong by as much. A UDP checksum of zero stays zero. SWX does not notice frames that end within a header; `hw/softnic`\n\

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::program::{bmv2, id, name, pna};
+use crate::program::{bmv2, id, name, pna, tofino};
 use crate::{constants, p4, read, updating};
 
 /// Every id of a program: of objects as `0x02000001`, of their fields and parameters as `0x02000001.1`.
@@ -43,7 +43,7 @@ fn ids_are_never_changed_nor_given_again() {
         .map(|(id, what)| (id.to_owned(), what.to_owned()))
         .collect();
     let mut added = false;
-    for (id, what) in [given(&bmv2()), given(&pna())].into_iter().flatten() {
+    for (id, what) in [bmv2(), pna(), tofino(1), tofino(2)].iter().flat_map(given) {
         match ever.get(&id) {
             Some(was) => assert_eq!(*was, what, "{id} was given to something else; take a new one"),
             None if updating() => added |= ever.insert(id, what).is_none(),

@@ -8,6 +8,7 @@ mod core;
 mod docs;
 mod ids;
 mod program;
+mod tofino;
 
 use std::path::{Path, PathBuf};
 

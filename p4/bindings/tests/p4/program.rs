@@ -18,6 +18,12 @@ pub fn pna() -> P4Info {
     P4Info::decode(carom_p4::artifacts::PNA_P4INFO).expect("P4Info")
 }
 
+/// P4Info of the program for a Tofino chip, 1 or 2.
+pub fn tofino(chip: u8) -> P4Info {
+    let bytes = if chip == 1 { carom_p4::artifacts::TOFINO1_P4INFO } else { carom_p4::artifacts::TOFINO2_P4INFO };
+    P4Info::decode(bytes).expect("P4Info")
+}
+
 /// Id of an object.
 pub fn id(preamble: &Option<Preamble>) -> u32 {
     preamble.as_ref().expect("a preamble").id
@@ -75,6 +81,41 @@ fn the_architectures_agree() {
     assert!(bmv2.len() > 20);
     for key in bmv2.keys().chain(pna.keys()) {
         assert_eq!(bmv2.get(key), pna.get(key), "{key:#010x}: BMv2 left, PNA right");
+    }
+}
+
+/// Tofino has room of its own for flows, meters as BMv2 has them, and everything else as everywhere.
+#[test]
+fn tofino_agrees_but_for_the_room_for_flows() {
+    let meters = |info: &P4Info| {
+        let mut all: Vec<_> = info
+            .direct_meters
+            .iter()
+            .map(|m| (id(&m.preamble), name(&m.preamble).to_owned(), m.direct_table_id))
+            .collect();
+        all.sort();
+        all
+    };
+    let resources = |info: &P4Info| -> BTreeMap<u32, Vec<u32>> {
+        info.tables.iter().map(|t| (id(&t.preamble), t.direct_resource_ids.clone())).collect()
+    };
+    let mut ours = bmv2();
+    for chip in [1, 2] {
+        let theirs = tofino(chip);
+        for table in &mut ours.tables {
+            if name(&table.preamble).starts_with("flow_") {
+                let there = theirs.tables.iter().find(|t| id(&t.preamble) == id(&table.preamble)).expect("the table");
+                table.size = there.size;
+                assert_eq!(table.idle_timeout_behavior, there.idle_timeout_behavior);
+            }
+        }
+        let (left, right) = (essence(&ours), essence(&theirs));
+        for key in left.keys().chain(right.keys()) {
+            assert_eq!(left.get(key), right.get(key), "{key:#010x}: BMv2 left, Tofino {chip} right");
+        }
+        assert_eq!(meters(&ours), meters(&theirs));
+        assert_eq!(resources(&ours), resources(&theirs));
+        assert!(theirs.externs.is_empty());
     }
 }
 

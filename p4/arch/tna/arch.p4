@@ -1,0 +1,46 @@
+// What the core leaves to the architecture, for TNA and T2NA.
+
+// As wide as everywhere; the shell takes the bits the chip has.
+typedef bit<32> port_t;
+
+// The packet goes out of this port. Told to the traffic manager by the shell.
+#define SEND_TO_PORT(port) meta.egress_port = port
+
+#define COUNTER(object, path, size, number) \
+    @name(path) @id(number) Counter<bit<64>, bit<8>>(size, CounterType_t.PACKETS_AND_BYTES) object;
+#define COUNT(object, index) object.count(index)
+
+// 32 bits for packets and bytes together, half the RAM; the driver adds up before they wrap.
+#define DIRECT_COUNTER(object, path, number) \
+    @name(path) @id(number) DirectCounter<bit<32>>(CounterType_t.PACKETS_AND_BYTES) object;
+#define DIRECT_COUNTER_OF(object) counters = object;
+#define DIRECT_COUNT(object) object.count()
+
+#define DIRECT_METER(object, path, number) \
+    @name(path) @id(number) DirectMeter(MeterType_t.PACKETS) object;
+#define DIRECT_METER_OF(object) meters = object;
+#define METER_RED 3
+#define DIRECT_METER_READ(object, color) color = object.execute()
+
+#define IDLE_TIMEOUT idle_timeout = true;
+
+// The parser takes the fields that a flow entry may change out of the checksums, and leaves what is left, the residual.
+// It is left in the last state of a packet: what is extracted after it, the engine takes out by itself.
+//
+// A word is summed whole, so the TTL goes with the protocol.
+#define PARSER_CHECKSUMS \
+    Checksum() ip; \
+    Checksum() l4;
+#define PARSED_IPV4 \
+    ip.subtract({ hdr.ipv4.ttl, hdr.ipv4.proto, hdr.ipv4.check, hdr.ipv4.src, hdr.ipv4.dst }); \
+    l4.subtract({ hdr.ipv4.src, hdr.ipv4.dst });
+#define PARSED_IPV6 \
+    l4.subtract({ hdr.ipv6.src_hi, hdr.ipv6.src_lo, hdr.ipv6.dst_hi, hdr.ipv6.dst_lo });
+#define PARSED_TCP \
+    l4.subtract({ hdr.ports.sport, hdr.ports.dport, hdr.tcp.seq, hdr.tcp.ack, hdr.tcp.check }); \
+    ip.subtract_all_and_deposit(meta.ip_residual); \
+    l4.subtract_all_and_deposit(meta.l4_residual);
+#define PARSED_UDP \
+    l4.subtract({ hdr.ports.sport, hdr.ports.dport, hdr.udp.check }); \
+    ip.subtract_all_and_deposit(meta.ip_residual); \
+    l4.subtract_all_and_deposit(meta.l4_residual);

@@ -1,0 +1,142 @@
+// Carom for Tofino: the shell around the core, for both chips. Ports, checksums and the deparser are here, nothing else.
+// Everything happens in the ingress; the egress is bypassed.
+
+#include "arch.p4"
+#include "../../core/ids.h"
+#include "../../core/sizes.h"
+#undef SIZE_FLOW_V4
+#undef SIZE_FLOW_V6
+#define SIZE_FLOW_V4 CHIP_FLOW_V4
+#define SIZE_FLOW_V6 CHIP_FLOW_V6
+#include "../../core/constants.p4"
+#include "../../core/headers.p4"
+#include "../../core/parse.p4"
+#include "../../core/flow.p4"
+#include "../../core/admit.p4"
+#include "../../core/nexthop.p4"
+#include "../../core/slowpath.p4"
+#include "../../core/pipeline.p4"
+
+struct tna_meta_t {
+    meta_t core;
+    // Which checksums the deparser is to write.
+    bit<1> update_ip;
+    bit<1> update_tcp4;
+    bit<1> update_tcp6;
+    bit<1> update_udp4;
+    bit<1> update_udp6;
+}
+
+parser CaromParser(packet_in packet, out headers_t hdr, out tna_meta_t meta,
+                   out ingress_intrinsic_metadata_t intrinsic) {
+    Parse() parse;
+
+    state start {
+        packet.extract(intrinsic);
+        packet.advance(PORT_METADATA_SIZE);
+        meta.update_ip = 0;
+        meta.update_tcp4 = 0;
+        meta.update_tcp6 = 0;
+        meta.update_udp4 = 0;
+        meta.update_udp6 = 0;
+        meta.core.ingress_port = (bit<32>)intrinsic.ingress_port;
+        meta.core.length = 0;
+        parse.apply(packet, hdr, meta.core);
+        transition accept;
+    }
+}
+
+control CaromIngress(inout headers_t hdr, inout tna_meta_t meta, in ingress_intrinsic_metadata_t intrinsic,
+                     in ingress_intrinsic_metadata_from_parser_t parsed,
+                     inout ingress_intrinsic_metadata_for_deparser_t deparse,
+                     inout ingress_intrinsic_metadata_for_tm_t manage) {
+    Carom() carom;
+
+    apply {
+        meta.core.truncated = parsed.parser_err;
+        carom.apply(hdr, meta.core);
+        if (meta.core.rewritten == 1) {
+            if (hdr.ipv4.isValid()) {
+                meta.update_ip = 1;
+                if (hdr.tcp.isValid()) {
+                    meta.update_tcp4 = 1;
+                } else if (hdr.udp.check != 0) {
+                    meta.update_udp4 = 1;
+                }
+            } else {
+                if (hdr.tcp.isValid()) {
+                    meta.update_tcp6 = 1;
+                } else if (hdr.udp.check != 0) {
+                    meta.update_udp6 = 1;
+                }
+            }
+        }
+        if (meta.core.verdict == VERDICT_DROP) {
+            deparse.drop_ctl = 1;
+        }
+        manage.ucast_egress_port = (PortId_t)meta.core.egress_port;
+        manage.bypass_egress = 1;
+    }
+}
+
+control CaromDeparser(packet_out packet, inout headers_t hdr, in tna_meta_t meta,
+                      in ingress_intrinsic_metadata_for_deparser_t deparse) {
+    Checksum() ip;
+    Checksum() tcp4;
+    Checksum() tcp6;
+    Checksum() udp4;
+    Checksum() udp6;
+
+    apply {
+        if (meta.update_ip == 1) {
+            hdr.ipv4.check = ip.update({ meta.core.ip_residual, hdr.ipv4.ttl, hdr.ipv4.proto, hdr.ipv4.src,
+                                         hdr.ipv4.dst });
+        }
+        if (meta.update_tcp4 == 1) {
+            hdr.tcp.check = tcp4.update({ meta.core.l4_residual, hdr.ipv4.src, hdr.ipv4.dst, hdr.ports.sport,
+                                          hdr.ports.dport, hdr.tcp.seq, hdr.tcp.ack });
+        }
+        if (meta.update_tcp6 == 1) {
+            hdr.tcp.check = tcp6.update({ meta.core.l4_residual, hdr.ipv6.src_hi, hdr.ipv6.src_lo, hdr.ipv6.dst_hi,
+                                          hdr.ipv6.dst_lo, hdr.ports.sport, hdr.ports.dport, hdr.tcp.seq,
+                                          hdr.tcp.ack });
+        }
+        if (meta.update_udp4 == 1) {
+            hdr.udp.check = udp4.update({ meta.core.l4_residual, hdr.ipv4.src, hdr.ipv4.dst, hdr.ports.sport,
+                                          hdr.ports.dport }, true);
+        }
+        if (meta.update_udp6 == 1) {
+            hdr.udp.check = udp6.update({ meta.core.l4_residual, hdr.ipv6.src_hi, hdr.ipv6.src_lo, hdr.ipv6.dst_hi,
+                                          hdr.ipv6.dst_lo, hdr.ports.sport, hdr.ports.dport }, true);
+        }
+        packet.emit(hdr);
+    }
+}
+
+// The egress does not see any packet.
+struct no_headers_t {}
+
+struct no_meta_t {}
+
+parser NoParser(packet_in packet, out no_headers_t hdr, out no_meta_t meta, out egress_intrinsic_metadata_t intrinsic) {
+    state start {
+        packet.extract(intrinsic);
+        transition accept;
+    }
+}
+
+control NoEgress(inout no_headers_t hdr, inout no_meta_t meta, in egress_intrinsic_metadata_t intrinsic,
+                 in egress_intrinsic_metadata_from_parser_t parsed,
+                 inout egress_intrinsic_metadata_for_deparser_t deparse,
+                 inout egress_intrinsic_metadata_for_output_port_t output) {
+    apply { }
+}
+
+control NoDeparser(packet_out packet, inout no_headers_t hdr, in no_meta_t meta,
+                   in egress_intrinsic_metadata_for_deparser_t deparse) {
+    apply { }
+}
+
+Pipeline(CaromParser(), CaromIngress(), CaromDeparser(), NoParser(), NoEgress(), NoDeparser()) pipe;
+
+Switch(pipe) main;

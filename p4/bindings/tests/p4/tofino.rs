@@ -1,0 +1,168 @@
+//! Writes the page of what Tofino has of the program, from what its compiler said.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use serde::Deserialize;
+
+use crate::{fresh, p4, program, read};
+
+/// `build/tofino/resources.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Report {
+    tofino1: Chip,
+    tofino2: Chip,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Chip {
+    /// Worst case, as the compiler estimates it.
+    watts: f64,
+    cycles: u64,
+    /// Stages the chip has.
+    stages: u64,
+    /// Used, and there.
+    parser_states: [u64; 2],
+    containers: Vec<Containers>,
+    stage: Vec<BTreeMap<String, u64>>,
+    table: Vec<Table>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Containers {
+    kind: String,
+    bits: u64,
+    used: u64,
+    of: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    name: String,
+    size: u64,
+    allocated: u64,
+    stages: Vec<u64>,
+    key: u64,
+    action: u64,
+    counter: u64,
+    meter: u64,
+}
+
+/// What a stage has of each resource, by its name in the report: how the page calls it, how many there are.
+const RESOURCES: [(&str, &str, u64); 10] = [
+    ("sram", "SRAM blocks", 80),
+    ("tcam", "TCAM blocks", 24),
+    ("map_ram", "map RAMs", 48),
+    ("hash_bits", "hash bits", 416),
+    ("crossbar_bytes", "crossbar bytes", 194),
+    ("action_bus_bytes", "action bus bytes", 128),
+    ("gateways", "gateways", 16),
+    ("logical_tables", "logical tables", 16),
+    ("meter_alus", "meter ALUs", 4),
+    ("statistics_alus", "statistics ALUs", 4),
+];
+
+fn report() -> Report {
+    toml::from_str(&read(&p4().join("build/tofino/resources.toml"))).expect("a report")
+}
+
+impl Chip {
+    fn total(&self, resource: &str) -> u64 {
+        self.stage.iter().map(|stage| stage[resource]).sum()
+    }
+
+    fn used_stages(&self) -> usize {
+        self.stage.iter().filter(|stage| stage["logical_tables"] > 0).count()
+    }
+}
+
+fn percent(used: u64, of: u64) -> String {
+    format!("{used} ({:.0} %)", 100.0 * used as f64 / of as f64)
+}
+
+fn write_totals(page: &mut String, chips: [&Chip; 2]) {
+    page.push_str("| | Tofino 1 | Tofino 2 |\n|---|---|---|\n");
+    let mut row = |what: &str, value: &dyn Fn(&Chip) -> String| {
+        let [one, two] = chips.map(value);
+        writeln!(page, "| {what} | {one} | {two} |").unwrap();
+    };
+    row("stages used, of", &|c| format!("{}, {}", c.used_stages(), c.stages));
+    row("worst-case power, as estimated by the compiler", &|c| format!("{} W", c.watts));
+    row("cycles through the ingress", &|c| c.cycles.to_string());
+    row("parser states, of", &|c| format!("{}, {}", c.parser_states[0], c.parser_states[1]));
+    for (key, name, there) in RESOURCES {
+        row(name, &|c| percent(c.total(key), there * c.stages));
+    }
+    for bits in [8, 16, 32] {
+        row(&format!("containers of {bits} bits"), &|c| {
+            let each = c.containers.iter().filter(|of| of.bits == bits);
+            each.map(|of| format!("{} {} of {}", of.kind, of.used, of.of)).collect::<Vec<_>>().join(", ")
+        });
+    }
+}
+
+fn write_tables(page: &mut String, chip: &Chip) {
+    page.push_str("| table | entries | slots | stages | SRAM: keys | action data | counters | meters |\n");
+    page.push_str("|---|---|---|---|---|---|---|---|\n");
+    for t in &chip.table {
+        let stages = match (t.stages.first(), t.stages.last()) {
+            (Some(first), Some(last)) if first != last => format!("{first} to {last}"),
+            (Some(only), _) => only.to_string(),
+            _ => String::new(),
+        };
+        let Table { name, size, allocated, key, action, counter, meter, .. } = t;
+        writeln!(page, "| `{name}` | {size} | {allocated} | {stages} | {key} | {action} | {counter} | {meter} |")
+            .unwrap();
+    }
+}
+
+fn write_stages(page: &mut String, chip: &Chip) {
+    let names: Vec<_> = RESOURCES.iter().map(|(_, name, _)| *name).collect();
+    writeln!(page, "| stage | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len())).unwrap();
+    for stage in &chip.stage {
+        let used: Vec<_> = RESOURCES.iter().map(|(key, ..)| stage[*key].to_string()).collect();
+        writeln!(page, "| {} | {} |", stage["number"], used.join(" | ")).unwrap();
+    }
+}
+
+#[test]
+fn the_page_of_tofino_is_fresh() {
+    let report = report();
+    let mut page = String::from(
+        "# What Tofino has of the program\n\n\
+         <!-- Generated from p4/build/tofino/resources.toml: UPDATE_P4=1 cargo test -p carom-p4 -->\n\n\
+         What p4c's Tofino back end and its assembler said of the program at the sizes it is compiled for\n\
+         (`make p4 ARCH=tna`). No chip has run it. [What that means](tofino.md).\n\n",
+    );
+    write_totals(&mut page, [&report.tofino1, &report.tofino2]);
+    for (title, chip) in [("Tofino 1", &report.tofino1), ("Tofino 2", &report.tofino2)] {
+        writeln!(page, "\n## {title}\n").unwrap();
+        write_tables(&mut page, chip);
+        page.push_str("\nEntries are what the program asks for; slots are what the compiler gave, in SRAM blocks.\n\n");
+        write_stages(&mut page, chip);
+    }
+    fresh(&p4().join("../docs/src/tofino-resources.md"), &page);
+}
+
+/// The report is of programs that fit, with the tables and sizes of P4Info.
+#[test]
+fn the_report_is_of_the_program() {
+    let report = report();
+    for (number, chip) in [(1, &report.tofino1), (2, &report.tofino2)] {
+        assert!(chip.stage.len() as u64 <= chip.stages && chip.used_stages() > 0);
+        for (key, name, there) in RESOURCES {
+            assert!(chip.stage.iter().all(|stage| stage[key] <= there), "more {name} than Tofino {number} has");
+        }
+        let info = program::tofino(number);
+        assert_eq!(info.tables.len(), chip.table.len());
+        for table in &info.tables {
+            let name = program::name(&table.preamble);
+            let row = chip.table.iter().find(|row| row.name == name).expect(name);
+            assert_eq!((row.size as i64, row.allocated >= row.size), (table.size, true), "{name}");
+        }
+    }
+}

@@ -10,6 +10,7 @@
 //!                                └ committed: all is empty ┘
 //! ```
 
+mod journal;
 mod link;
 mod output;
 mod reads;
@@ -77,6 +78,8 @@ pub(super) struct Task {
     busy_at: Moment,
     second: u64,
     last_error: Option<String>,
+    /// What the log was told last.
+    told: Option<journal::News>,
 }
 
 /// The rings of a worker, and the verdicts that did not fit.
@@ -144,6 +147,7 @@ impl Task {
             busy_at: Moment(0),
             second: 0,
             last_error: None,
+            told: None,
         })
     }
 
@@ -167,6 +171,7 @@ impl Task {
         let now = self.now();
         self.take_settled(now);
         self.follow_link(now);
+        self.tell();
         self.take_requests(now);
         self.book.tick(now);
         self.follow_nexthops();

@@ -177,8 +177,8 @@ pub struct Conn {
     /// The state.
     pub state: State,
     flags: u8,
-    /// With [`RESYN`]: the low half of the acknowledgment that the other SYN asks for. In a tentative [`State::Close`]:
-    /// the state before.
+    /// With [`RESYN`], in the upper 14 bits: as many of the acknowledgment that the other SYN asks for, the lowest. In a
+    /// tentative [`State::Close`], in the lower two: the state before.
     aside: u16,
 }
 
@@ -308,7 +308,7 @@ impl Conn {
                 let opening = matches!(self.state, State::SynSent | State::SynRecv);
                 if !opening || isn_end != self.ack[OUT] {
                     self.flags |= RESYN;
-                    self.aside = isn_end as u16;
+                    self.aside = (isn_end as u16) << 2 | self.aside & 0b11;
                 }
                 Event::None
             }
@@ -350,12 +350,19 @@ impl Conn {
     }
 
     /// Whether a SYN-ACK answers the client's other SYN: the server knew nothing of this connection, or no longer does,
-    /// and a new one begins on both tuples. A retransmission of the old SYN-ACK is told by its nearness.
+    /// and a new one begins on both tuples. An old SYN-ACK that comes once more, behind an old SYN, is told by the nearness of
+    /// both its numbers to what was seen, even when that is out of date: it is from the beginning too, mostly.
     fn takes_resyn(&self, syn_ack: &Segment) -> bool {
-        let living = self.state.is_synchronized() && self.state != State::TimeWait;
+        let living = match self.state {
+            State::Close => self.is_lost(),
+            state => state.is_synchronized() && state != State::TimeWait,
+        };
         let isn_end = syn_ack.seq.wrapping_add(1);
-        let old = within(isn_end, self.end[OUT].wrapping_sub(SLACK), self.end[OUT].wrapping_add(SLACK));
-        self.flags & RESYN != 0 && self.aside == syn_ack.ack as u16 && (self.state == State::SynSent || living && !old)
+        let near = |n: u32, seen: u32| within(n, seen.wrapping_sub(SLACK), seen.wrapping_add(SLACK));
+        let old = near(isn_end, self.end[OUT]) && near(syn_ack.ack, self.ack[OUT]);
+        self.flags & RESYN != 0
+            && self.aside >> 2 == syn_ack.ack as u16 & 0x3fff
+            && (self.state == State::SynSent || living && !old)
     }
 
     /// The first inbound segment that acknowledges the server's SYN. Nobody can send it who did not get the SYN-ACK.

@@ -4,11 +4,12 @@ use crate::addr::Addr;
 use crate::counters::Traffic;
 use crate::flow::Direction;
 use crate::forward::housekeeping::timeouts;
+use crate::forward::offload::must_wait;
 use crate::forward::{Arrival, Desk, Family, Output, Rx};
 use crate::frame::Frame;
 use crate::id::{CPort, IfaceId, NexthopId, Proto};
 use crate::neighbor::Hop;
-use crate::offload;
+use crate::offload::State;
 use crate::reason::DropReason;
 use crate::table::SessionIdx;
 use crate::tcp::{Event, Outcome};
@@ -36,13 +37,9 @@ impl<F: Frame> Desk<F> {
         };
         if arrival.flow.key.proto == Proto::Tcp {
             let segment = tcp::segment(arrival.frame.bytes(), &arrival.flow);
-            if self.offload.is_some()
-                && session.offload() != offload::State::None
-                && !self.shared_with_target(rx, family, (idx, direction), &segment, out)
-            {
-                return;
+            if self.offload.is_some() && session.offload() != State::None && must_wait(session, direction, &segment) {
+                return self.hold_back(rx, family, idx, out);
             }
-            let Some(session) = family.sessions.get_mut(idx) else { return };
             let outcome = session.conn.on_segment(direction, &segment);
             if outcome.event == Event::Reopen {
                 return self.reopen(rx, family, idx, arrival, out);
@@ -164,9 +161,8 @@ impl<F: Frame> Desk<F> {
         arrival: Arrival<F, A>,
         out: &mut impl Output<F>,
     ) {
-        if family.sessions.get(idx).is_some_and(|session| session.offload() != offload::State::None) {
-            self.remove_if_closing(rx.now, family, idx, out);
-            return self.counters.count_drop(DropReason::OffloadRemoving);
+        if family.sessions.get(idx).is_some_and(|session| session.offload() != State::None) {
+            return self.hold_back(rx, family, idx, out);
         }
         self.counters.sessions_reopened.add(1);
         if let Some(ended) = family.sessions.remove(idx) {

@@ -49,6 +49,14 @@ pub(super) fn must_leave_target<A: Addr>(session: &Session<A>) -> bool {
     session.offload() == State::Offloaded && !session.conn.keeps_offload()
 }
 
+/// A TCP segment comes for a session that the target has, or may have: numbers are out of date. True when it begins a new
+/// connection. Let through, its handshake ACK would pass the machine by, and miss TOA; held back, it is sent again.
+#[cold]
+pub(super) fn must_wait<A: Addr>(session: &mut Session<A>, direction: Direction, segment: &Segment) -> bool {
+    session.conn.lose_track();
+    session.conn.begins_anew(direction, segment)
+}
+
 impl<F: Frame> Desk<F> {
     /// A packet of a session that the target might take was sent: asks for that when it is time. The caller has made sure
     /// that the connection [may](crate::tcp::Conn::may_offload).
@@ -88,28 +96,19 @@ impl<F: Frame> Desk<F> {
         mtu(session.nexthop_in).is_some_and(|inbound| mtu(session.nexthop_out) == Some(inbound))
     }
 
-    /// A TCP segment of a session that the target has, or may have: numbers are out of date. False when the segment is to
-    /// go no further: it was counted as a drop.
-    #[cold]
-    pub(super) fn shared_with_target<A: Addr>(
+    /// Drops a packet that begins a new connection on the tuple of one that the target has, or may have, and sees to it that
+    /// the target will not for long.
+    pub(super) fn hold_back<A: Addr>(
         &self,
         rx: Rx<'_>,
         family: &mut Family<A>,
-        (idx, direction): (SessionIdx, Direction),
-        segment: &Segment,
+        idx: SessionIdx,
         out: &mut impl Output<F>,
-    ) -> bool {
-        let Some(session) = family.sessions.get_mut(idx) else { return true };
-        session.conn.lose_track();
-        if !session.conn.begins_anew(direction, segment) {
-            return true;
-        }
-        // Let through, its handshake ACK would pass the machine by, and miss TOA. The server sends the SYN-ACK again.
-        if session.offload() == State::Offloaded {
+    ) {
+        if family.sessions.get(idx).is_some_and(|session| session.offload() == State::Offloaded) {
             self.ask_to_remove(rx.now, family, idx, out);
         }
         self.counters.count_drop(DropReason::OffloadRemoving);
-        false
     }
 
     /// Asks for the removal of a session that the target must not have any longer, if this is one.
@@ -193,6 +192,7 @@ impl<F: Frame> Desk<F> {
                 self.counters.offload.refused.add(1);
                 // One of the two entries may have been in force for a moment.
                 session.conn.lose_track();
+                session.last_seen = now.short();
                 cold.retry_s = not_before(now.after(retry_ms));
                 self.moved(session, State::None);
             }
@@ -209,7 +209,8 @@ impl<F: Frame> Desk<F> {
             (Verdict::Removed(_, counted), State::Offloaded | State::Removing) => {
                 self.counters.offload.removed.add(1);
                 self.count_forwarded(session, counted);
-                if counted.packets != [0; 2] {
+                // Not asked for, its counters may be lost too: nobody knows when its last packet was.
+                if session.offload() == State::Offloaded || counted.packets != [0; 2] {
                     session.last_seen = now.short();
                 }
                 session.conn.lose_track();

@@ -29,6 +29,9 @@ use crate::wire::tcp::{Segment, TcpFlags};
 /// The largest window there is (RFC 7323, section 2.3): how far one end may be ahead of what the other acknowledged.
 const MAX_WINDOW: u32 = 1 << 30;
 
+/// The states in which numbers matter and can be found, in the order of their own numbers.
+const TRACKED: [State; 4] = [State::Established, State::FinWait, State::CloseWait, State::LastAck];
+
 impl Conn {
     /// Where the session is with the target.
     #[inline(always)]
@@ -73,24 +76,22 @@ impl Conn {
         self.flags & (LOST[IN] | LOST[OUT]) != 0
     }
 
-    /// Whether numbers matter in this state, and can be found in it.
+    /// Whether numbers matter in this state.
     pub(super) fn is_tracked(&self) -> bool {
-        matches!(self.state, State::Established | State::FinWait | State::CloseWait | State::LastAck)
+        TRACKED.contains(&self.state)
     }
 
-    /// Notes the state to come back to. The caller closes.
+    /// Notes the state to come back to, which is a tracked one. The caller closes.
     #[cold]
     pub(super) fn close_tentatively(&mut self) {
-        // What was noted of a SYN gives way: a SYN that comes from now on is noted anew.
-        self.flags = self.flags & !RESYN | LOST[IN] | LOST[OUT] | PASSED_BY;
-        self.aside = self.state as u16;
+        self.flags |= LOST[IN] | LOST[OUT] | PASSED_BY;
+        self.aside = self.aside & !0b11 | u16::from(self.state as u8 - TRACKED[0] as u8);
     }
 
     /// Back to the state before a RST that seems to have been forged.
     #[cold]
     pub(super) fn revive(&mut self) {
-        let was = |state: &&State| **state as u16 == self.aside;
-        self.state = State::ALL.iter().find(was).copied().unwrap_or(State::Established);
+        self.state = TRACKED[usize::from(self.aside & 0b11)];
     }
 
     /// Takes a segment's numbers where they are lost, and says whether they are believable. By the same arithmetic as for

@@ -5,12 +5,16 @@
 mod admission;
 mod books;
 mod consistency;
+mod ends;
 mod icmp;
 mod link;
 mod noise;
 mod offload;
+mod offload_chaos;
+mod offload_model;
 mod rss;
 mod sim;
+mod switch;
 mod talk;
 mod world;
 

@@ -17,6 +17,7 @@ use fullnat::time::Time;
 use fullnat::wire::testing::verify;
 
 use crate::books::{self, Books, Expect};
+use crate::switch::Switch;
 use crate::world::{GROUP, World, frame};
 
 /// A frame that left.
@@ -126,6 +127,8 @@ pub struct Sim {
     pub transmitted: u64,
     pub made: u64,
     pub gate: Option<Arc<Gate>>,
+    /// What the balancer's interfaces are ports of; without entries it is as if it were not there.
+    pub switch: Switch,
     pins: u32,
     plan: Arc<Plan>,
     seen: Books,
@@ -169,7 +172,22 @@ impl Sim {
         let workers = (0..options.workers).map(worker).collect();
         let (seen, received, handed, transmitted, made) = (Books::new(), 0, 0, 0, 0);
         let lands_on = 0;
-        Sim { now, world, workers, neighbors, lands_on, received, handed, transmitted, made, gate, pins, plan, seen }
+        Sim {
+            now,
+            world,
+            workers,
+            neighbors,
+            lands_on,
+            received,
+            handed,
+            transmitted,
+            made,
+            gate,
+            switch: Switch::default(),
+            pins,
+            plan,
+            seen,
+        }
     }
 
     /// A simulation past its announcements, with the usual options.
@@ -186,6 +204,9 @@ impl Sim {
 
     /// A frame arrives.
     pub fn rx(&mut self, iface: IfaceId, bytes: &[u8]) -> Vec<Sent> {
+        if let Some(sent) = self.switch.forward(bytes, &self.neighbors, &self.plan) {
+            return vec![sent];
+        }
         self.rx_at(self.lands_on, iface, &[bytes.to_vec()])
     }
 
@@ -305,14 +326,19 @@ impl Sim {
 
     /// All sessions of all workers.
     pub fn sessions(&self) -> Vec<SessionView> {
-        let mut views = Vec::new();
-        for worker in &self.workers {
-            let mut cursor = Some(0);
+        self.sessions_by_worker().concat()
+    }
+
+    /// All sessions by worker.
+    pub fn sessions_by_worker(&self) -> Vec<Vec<SessionView>> {
+        let of = |worker: &Worker| {
+            let (mut views, mut cursor) = (Vec::new(), Some(0));
             while let Some(at) = cursor {
                 cursor = worker.forwarder.scan_sessions(self.now, at, 64, |view| views.push(view));
             }
-        }
-        views
+            views
+        };
+        self.workers.iter().map(of).collect()
     }
 
     /// The only session.

@@ -22,7 +22,7 @@ use fullnat::plan::{Interface, LocalPool, Own, PersistenceRule, Plan, Server, Se
 use fullnat::route::Routes;
 use fullnat::sched::SchedulerKind;
 use fullnat::tcp::Timeouts;
-use fullnat::wire::{Mac, Packet, parse};
+use fullnat::wire::{Flow, Mac, Packet, parse};
 
 pub const FRONT: IfaceId = IfaceId(0);
 pub const BACK: IfaceId = IfaceId(1);
@@ -49,8 +49,13 @@ pub trait Net: Addr {
     fn server(n: u16) -> Self;
     /// The balancer's own address on an interface.
     fn own(iface: IfaceId) -> Self;
+    /// A TCP or UDP frame of this family.
+    fn flow(frame: &[u8]) -> Option<Flow<Self>>;
+
     /// The key of a TCP or UDP frame of this family.
-    fn key(frame: &[u8]) -> Option<FlowKey<Self>>;
+    fn key(frame: &[u8]) -> Option<FlowKey<Self>> {
+        Self::flow(frame).map(|flow| flow.key)
+    }
 }
 
 impl Net for Ipv4Addr {
@@ -78,9 +83,9 @@ impl Net for Ipv4Addr {
         if iface == FRONT { Ipv4Addr::new(192, 0, 2, 1) } else { Ipv4Addr::new(10, 0, 0, 1) }
     }
 
-    fn key(frame: &[u8]) -> Option<FlowKey<Self>> {
+    fn flow(frame: &[u8]) -> Option<Flow<Self>> {
         match parse(frame) {
-            Ok(Packet::V4(flow)) => Some(flow.key),
+            Ok(Packet::V4(flow)) => Some(flow),
             _ => None,
         }
     }
@@ -112,9 +117,9 @@ impl Net for Ipv6Addr {
         Ipv6Addr::new(net[0], net[1], net[2], 0, 0, 0, 0, 1)
     }
 
-    fn key(frame: &[u8]) -> Option<FlowKey<Self>> {
+    fn flow(frame: &[u8]) -> Option<Flow<Self>> {
         match parse(frame) {
-            Ok(Packet::V6(flow)) => Some(flow.key),
+            Ok(Packet::V6(flow)) => Some(flow),
             _ => None,
         }
     }

@@ -141,6 +141,18 @@ fn a_syn_behind_a_rst_goes_to_the_same_server_which_decides() {
 }
 
 #[test]
+fn a_late_rst_does_not_hide_that_a_new_connection_begins() {
+    let mut conn = lost();
+    conn.on_segment(Inbound, &seg(RST, 3_000_000_000, 0, 0));
+    conn.on_segment(Inbound, &seg(SYN, 70_000, 0, 0));
+    // The client's answer to what crossed its first RST.
+    assert_eq!(conn.on_segment(Inbound, &seg(RST, 2_999_000_000, 0, 0)).to, State::Close);
+    let syn_ack = seg(SYN | ACK, 0x7000_0000, 70_001, 0);
+    assert!(conn.begins_anew(Outbound, &syn_ack));
+    assert_eq!(conn.on_segment(Outbound, &syn_ack).to, State::SynRecv);
+}
+
+#[test]
 fn there_is_nothing_to_lose_before_and_after() {
     let mut udp = Conn::udp();
     let states = [opened(), last_ack(), time_wait(), closed()].map(|mut conn| {

@@ -12,6 +12,13 @@ use hashbrown::HashMap;
 use super::session::{Answer, Found, Moment, Phase, QUEUED, SessionId, Sides};
 use super::{Book, FlowKey};
 
+/// A look under way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Look {
+    number: u32,
+    began: Moment,
+}
+
 impl Book {
     /// The target gave notice that no packet hit an entry for its idle time.
     pub fn notice(&mut self, key: &FlowKey) {
@@ -47,9 +54,9 @@ impl Book {
         }
     }
 
-    /// Appends up to `most` sessions whose entries are to be read with counters and times of the last hit. Returns the number
-    /// of this look, which has to end in [`Book::looked`].
-    pub fn next_looks(&mut self, most: usize, looks: &mut Vec<(SessionId, AnyEnds)>) -> u32 {
+    /// Appends up to `most` sessions whose entries are to be read with counters and times of the last hit. This look has to
+    /// end in [`Book::looked`].
+    pub fn next_looks(&mut self, most: usize, looks: &mut Vec<(SessionId, AnyEnds)>, now: Moment) -> Look {
         // 0 and the highest have a meaning of their own.
         self.last_look = self.last_look % (QUEUED - 1) + 1;
         let end = looks.len() + most;
@@ -64,7 +71,7 @@ impl Book {
                 looks.push((id, session.ends));
             }
         }
-        self.last_look
+        Look { number: self.last_look, began: now }
     }
 
     /// Whether there is something to look at.
@@ -73,14 +80,14 @@ impl Book {
     }
 
     /// The end of a look: the entries that were found, or that it could not be done.
-    pub fn looked(&mut self, look: u32, ids: impl Iterator<Item = SessionId>, found: Option<&[Found]>, now: Moment) {
+    pub fn looked(&mut self, look: Look, ids: impl Iterator<Item = SessionId>, found: Option<&[Found]>, now: Moment) {
         for found in found.unwrap_or_default() {
-            self.take(look, found);
+            self.take(look.number, found);
         }
         for id in ids {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             // Its place may be another session's by now, or it is to be looked at once more.
-            if session.look != look {
+            if session.look != look.number {
                 continue;
             }
             session.look = 0;
@@ -88,7 +95,7 @@ impl Book {
                 Phase::Reading => self.clean(id, Answer::Removed, Sides::BOTH, 0, now),
                 Phase::Offloaded if found.is_none() => self.unseen(id),
                 Phase::Offloaded if session.found != Sides::BOTH => self.lose(id, now),
-                Phase::Offloaded => self.judge(id, now),
+                Phase::Offloaded => self.judge(id, look.began, now),
                 Phase::Waiting | Phase::Inserting | Phase::Cleaning(_) => {}
             }
         }
@@ -117,7 +124,8 @@ impl Book {
         }
     }
 
-    fn judge(&mut self, id: SessionId, now: Moment) {
+    /// What was read is of some moment between `began` and `now`.
+    fn judge(&mut self, id: SessionId, began: Moment, now: Moment) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let checked = std::mem::take(&mut session.checked);
         if session.moved {
@@ -126,7 +134,7 @@ impl Book {
         // A worker's clock and this one do not tick together.
         let enough = session.idle_ms - session.idle_ms / 16;
         let since = if checked { session.moved_at } else { session.moved_at.max(session.installed_at) };
-        let still = !session.moved && now.ms_since(since) >= enough;
+        let still = !session.moved && began.ms_since(since) >= enough;
         session.notices = session.quiet;
         let counted = session.tell();
         if still || session.quiet == Sides::BOTH {

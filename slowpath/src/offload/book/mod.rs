@@ -38,6 +38,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::Policy;
 use super::stats::{SessionCounts, Stats};
+pub use look::Look;
 use room::Room;
 use session::{Answer, Cleanup, DIRECTIONS, Phase, Session, nexthops};
 pub use session::{Count, Family, FlowKey, Found, Moment, SessionId, Sides};

@@ -14,12 +14,12 @@ use tokio::time::timeout;
 
 use super::Task;
 use super::link::Stage;
-use crate::offload::book::{FlowKey, Found, Moment, SessionId};
+use crate::offload::book::{FlowKey, Found, Look, Moment, SessionId};
 use crate::offload::replica::{RowKey, row_of};
 use crate::offload::wire;
 
 /// Sessions of one read request: two entries each.
-const LOOK: usize = 128;
+const SESSIONS: usize = 128;
 /// Read requests of looks under way.
 const MOST_LOOKS: usize = 4;
 /// A read that says nothing for so long has failed. Targets may take their time to put a large table together.
@@ -31,8 +31,8 @@ const CHUNKS: usize = 2;
 pub(super) enum Done {
     /// The pipeline, and of which epoch.
     BroughtUp(u64, Result<Brought, PipelineError>),
-    /// A look: its number, its sessions, what it found.
-    Looked(u32, Vec<SessionId>, Result<Vec<Found>, RequestError>),
+    /// A look: its sessions, and what it found.
+    Looked(Look, Vec<SessionId>, Result<Vec<Found>, RequestError>),
     /// Counters for control.
     News(HashSet<SessionId>, Vec<Found>, oneshot::Sender<HashMap<(WorkerId, Place), Counted>>),
 }
@@ -71,10 +71,10 @@ pub(super) async fn next_chunk(scan: &mut Option<Scan>) -> Chunk {
 
 impl Task {
     /// Begins to read sessions' entries that are to be looked at.
-    pub(super) fn look(&mut self, _now: Moment) {
+    pub(super) fn look(&mut self, now: Moment) {
         while self.looks_under_way < MOST_LOOKS && self.book.wants_looks() {
-            let mut sessions = Vec::with_capacity(LOOK);
-            let look = self.book.next_looks(LOOK, &mut sessions);
+            let mut sessions = Vec::with_capacity(SESSIONS);
+            let look = self.book.next_looks(SESSIONS, &mut sessions, now);
             if sessions.is_empty() {
                 continue;
             }
@@ -165,7 +165,7 @@ impl Task {
         let (client, patience) = (self.client.clone(), self.settings.write.timeout);
         self.jobs.spawn(async move {
             let mut found = Vec::with_capacity(keys.len());
-            for part in keys.chunks(2 * LOOK) {
+            for part in keys.chunks(2 * SESSIONS) {
                 // What cannot be read is left out.
                 found.extend(read_flows(&client, part.to_vec(), patience).await.unwrap_or_default());
             }

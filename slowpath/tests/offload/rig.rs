@@ -39,14 +39,9 @@ pub struct Rig {
     heard: Vec<VecDeque<Verdict>>,
 }
 
-pub async fn target() -> FakeTarget {
-    target_with(|_| {}).await
-}
-
 /// A target without a program, as one that has just been started.
-pub async fn target_with(change: impl FnOnce(&mut FakeConfig)) -> FakeTarget {
-    let mut config = FakeConfig { p4info: None, ..FakeConfig::default() };
-    change(&mut config);
+pub async fn target() -> FakeTarget {
+    let config = FakeConfig { p4info: None, ..FakeConfig::default() };
     FakeTarget::start(config).await.expect("a free port on loopback")
 }
 
@@ -134,8 +129,13 @@ impl Rig {
 
     /// Asks for the `n`th session, which is at this place of the worker.
     pub fn install(&mut self, worker: usize, n: u32) {
+        self.install_for(worker, n, 10_000);
+    }
+
+    /// With a timeout in milliseconds.
+    pub fn install_for(&mut self, worker: usize, n: u32, idle_ms: u64) {
         let ends = self.ends(n);
-        self.ask(worker, Request::Install { place: place(n), ends, idle_ms: 10_000 });
+        self.ask(worker, Request::Install { place: place(n), ends, idle_ms });
     }
 
     pub fn remove(&mut self, worker: usize, n: u32) {

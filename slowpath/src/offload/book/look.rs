@@ -129,12 +129,13 @@ impl Book {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let checked = std::mem::take(&mut session.checked);
         if session.moved {
-            session.moved_at = now;
+            session.moved_at = Some(now);
         }
         // A worker's clock and this one do not tick together.
         let enough = session.idle_ms - session.idle_ms / 16;
-        let since = if checked { session.moved_at } else { session.moved_at.max(session.installed_at) };
-        let still = !session.moved && began.ms_since(since) >= enough;
+        let long_since = |moment: Moment| began.ms_since(moment) >= enough;
+        let still =
+            !session.moved && session.moved_at.is_none_or(long_since) && (checked || long_since(session.installed_at));
         session.notices = session.quiet;
         let counted = session.tell();
         if still || session.quiet == Sides::BOTH {

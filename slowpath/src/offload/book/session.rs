@@ -227,8 +227,8 @@ pub struct Session {
     pub asked_at: Moment,
     /// When both entries were acknowledged.
     pub installed_at: Moment,
-    /// The look that last found other counters than the one before it; the beginning of time if none did.
-    pub moved_at: Moment,
+    /// The look that last found other counters than the one before it.
+    pub moved_at: Option<Moment>,
     /// Counters at the last look.
     pub seen: [Count; 2],
     /// Those of them that the worker knows.
@@ -263,7 +263,7 @@ impl Session {
             idle_ms,
             asked_at: now,
             installed_at: Moment(0),
-            moved_at: Moment(0),
+            moved_at: None,
             seen: [Count::default(); 2],
             told: [Count::default(); 2],
             notices: Sides::NONE,

@@ -326,9 +326,9 @@ fn idle_by_counters_takes_two_looks_a_timeout_apart() {
     let active = [counted([1, 0]), Counted::default()].map(|counted| Verdict::Active(place(4), counted));
     assert_eq!(verdicts(&mut book), active);
     // A session that was never hit is as idle as its worker says.
-    offload(&mut book, 2, ms(50_000));
-    ask_check(&mut book, 2, ms(51_000));
-    look(&mut book, Some(&both(2, [0, 0], quiet)), ms(51_000));
+    offload(&mut book, 2, ms(5_000));
+    ask_check(&mut book, 2, ms(6_000));
+    look(&mut book, Some(&both(2, [0, 0], quiet)), ms(6_000));
     assert_eq!(verdicts(&mut book), [Verdict::Idle(place(2), Counted::default())]);
     // But for a notice, which may be of an older entry with the same key, it is not.
     offload(&mut book, 3, ms(60_000));

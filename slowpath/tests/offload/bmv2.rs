@@ -1,0 +1,154 @@
+//! The manager on a real `simple_switch_grpc`, without ports and without rights.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use carom::offload::{Program, PuntRate, Settings};
+use fullnat::offload::{Counted, Threshold, Verdict};
+use runtime_client::Address;
+
+use crate::rig::{Rig, place, settings, until};
+
+struct Switch {
+    child: Child,
+    port: u16,
+}
+
+impl Switch {
+    fn start(binary: &Path) -> Self {
+        // Free now; whoever takes them before the switch does fails this test.
+        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [port, thrift] = free.map(|listener| listener.local_addr().unwrap().port());
+        Self::run(binary, port, thrift)
+    }
+
+    /// At an address that was another's.
+    fn at(binary: &Path, port: u16) -> Self {
+        let thrift = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        Self::run(binary, port, thrift)
+    }
+
+    fn run(binary: &Path, port: u16, thrift: u16) -> Self {
+        let log = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("offload-bmv2.log")).unwrap();
+        let child = Command::new(binary)
+            .args(["--no-p4", "--device-id", "1", "--thrift-port", &thrift.to_string()])
+            .args(["--", "--grpc-server-addr", &format!("127.0.0.1:{port}")])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
+        Self { child, port }
+    }
+
+    fn address(&self) -> Address {
+        Address::tcp(format!("127.0.0.1:{}", self.port))
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the test has told of then.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `simple_switch_grpc`, from CAROM_BMV2 or PATH.
+fn binary() -> Option<PathBuf> {
+    let named = std::env::var_os("CAROM_BMV2").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    named.or_else(|| std::env::split_paths(&path).map(|dir| dir.join("simple_switch_grpc")).find(|file| file.is_file()))
+}
+
+/// One test: a switch takes a while to come up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_switch() {
+    let Some(binary) = binary() else {
+        println!("SKIPPED: the offload manager on BMv2: no simple_switch_grpc in CAROM_BMV2 or PATH");
+        return;
+    };
+    let switch = Switch::start(&binary);
+    installs_and_removes(&switch).await;
+    an_earlier_life(&switch).await;
+    a_small_table(&switch).await;
+    a_restart(switch, &binary).await;
+}
+
+async fn installs_and_removes(switch: &Switch) {
+    let punt_rate = Some(PuntRate { rate: 1000, burst: 100 });
+    let mut rig = Rig::ready(Settings { punt_rate, ..settings(switch.address()) }).await;
+    (0..1000).for_each(|n| rig.install(0, n));
+    for _ in 0..1000 {
+        assert!(matches!(rig.verdict(0).await, Verdict::Installed(_)));
+    }
+    // Nothing hits the entries; this one is asked about before its time, and nobody heard of a packet.
+    rig.check(0, 7);
+    assert_eq!(rig.verdict(0).await, Verdict::Idle(place(7), Counted::default()));
+    (0..500).for_each(|n| rig.remove(0, n));
+    for _ in 0..500 {
+        assert!(matches!(rig.verdict(0).await, Verdict::Removed(_, Counted { packets: [0, 0], .. })));
+    }
+    let status = rig.status().await;
+    assert_eq!((status.sessions.offloaded, status.failures.len()), (500, 0));
+    // That the switch was not up yet is no error of an update; meters would be one.
+    assert!(status.last_error.as_ref().is_none_or(|error| error.contains("connect")), "{status:?}");
+    assert_eq!((status.punts.len(), status.drops.len()), (8, 11), "{status:?}");
+    assert_eq!(status.totals.sweeps, 1);
+    // The target's own notice. Its timeout is short, and nobody asks.
+    rig.install_for(1, 5000, 1000);
+    assert_eq!(rig.verdict(1).await, Verdict::Installed(place(5000)));
+    assert_eq!(rig.verdict(1).await, Verdict::Idle(place(5000), Counted::default()));
+    rig.handle.stop().await;
+}
+
+/// Another manager finds the pipeline and 501 sessions that are nobody's.
+async fn an_earlier_life(switch: &Switch) {
+    let mut rig = Rig::ready(settings(switch.address())).await;
+    let status = rig.status().await;
+    assert_eq!((status.pipeline.as_deref(), status.totals.orphans), (Some("kept"), 1002));
+    rig.install(0, 7);
+    assert_eq!(rig.verdict(0).await, Verdict::Installed(place(7)));
+    rig.handle.stop().await;
+}
+
+/// BMv2 says UNKNOWN when a table is full.
+async fn a_small_table(switch: &Switch) {
+    let program = Program::bmv2_with_room_for(64);
+    let mut rig = Rig::ready(Settings { program, ..settings(switch.address()) }).await;
+    (0..200).for_each(|n| rig.install(0, n));
+    let mut installed = Vec::new();
+    for _ in 0..200 {
+        match rig.verdict(0).await {
+            Verdict::Installed(of) => installed.push(of),
+            Verdict::Refused(..) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((1..=32).contains(&installed.len()), "{}", installed.len());
+    until(|| rig.gate.threshold() == Threshold::Never).await;
+    (0..200).filter(|n| installed.contains(&place(*n))).for_each(|n| rig.remove(0, n));
+    for _ in 0..installed.len() {
+        assert!(matches!(rig.verdict(0).await, Verdict::Removed(..)));
+    }
+    rig.until_open().await;
+    rig.install(0, 500);
+    assert_eq!(rig.verdict(0).await, Verdict::Installed(place(500)));
+    rig.handle.stop().await;
+}
+
+/// The switch goes and another comes at its address.
+async fn a_restart(switch: Switch, binary: &Path) {
+    let mut rig = Rig::ready(settings(switch.address())).await;
+    rig.install(0, 7);
+    assert_eq!(rig.verdict(0).await, Verdict::Installed(place(7)));
+    let port = switch.port;
+    drop(switch);
+    until(|| rig.gate.threshold() == Threshold::Never).await;
+    let _again = Switch::at(binary, port);
+    assert_eq!(rig.verdict(0).await, Verdict::Removed(place(7), Counted::default()));
+    tokio::time::timeout(Duration::from_secs(20), rig.until_open()).await.expect("the gate opens");
+}

@@ -61,6 +61,9 @@ fn a_switch_has_one_device_and_what_is_not_said_a_default() {
     assert_eq!(devices.len(), 1);
     assert_eq!((devices[0].name.as_str(), devices[0].mtu), ("target.link", 9000), "the largest MTU");
     insta::assert_debug_snapshot!((&devices[0].eal, config.switch().unwrap()));
+    let warnings: Vec<_> = config.warnings().collect();
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("interface[back].mtu: 9000 here and 1500 on \"front\""), "{warnings:?}");
     assert!(config::load(&root().join("slowpath/tests/configs/good/minimal.toml")).unwrap().switch().is_none());
 }
 

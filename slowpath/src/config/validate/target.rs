@@ -33,6 +33,7 @@ pub(super) fn check(file: &File, owners: &Owners, report: &mut Report<'_>) -> Op
     };
     check_room(file, owners, report);
     let link = check_link(target, &path, report);
+    warn_of_mtus(&file.interface, report);
     let ports = check_ports(&file.interface, target.link.as_ref(), report);
     let Some(address) = &target.address else {
         report.error(&path, "needs the key \"address\", where P4Runtime is served; add for example \"127.0.0.1:9559\"");
@@ -137,6 +138,18 @@ fn check_ports(interfaces: &[Interface], link: Option<&Link>, report: &mut Repor
         ports.push(SwitchPort { port, mac: mac.0 });
     }
     (report.errors.len() == errors_before).then_some(ports)
+}
+
+/// Sessions between interfaces of different MTUs are never installed.
+fn warn_of_mtus(interfaces: &[Interface], report: &mut Report<'_>) {
+    let Some(first) = interfaces.first() else { return };
+    for (index, interface) in interfaces.iter().enumerate().filter(|(_, interface)| interface.mtu != first.mtu) {
+        let message = format!(
+            "{} here and {} on \"{}\": sessions between interfaces of different MTUs stay in the slow path",
+            interface.mtu, first.mtu, first.name
+        );
+        report.warn(&KeyPath::key("interface").item(index).join("mtu"), message);
+    }
 }
 
 fn check_port_number(port: u16, path: &KeyPath, report: &mut Report<'_>) -> bool {

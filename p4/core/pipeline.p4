@@ -28,6 +28,9 @@ control Carom(inout headers_t hdr, inout meta_t meta) {
             meta.class = PUNT_VLAN;
             meta.pcp = (bit<16>)PUNT_VLAN << 13;
             inject.apply(hdr, meta);
+            if (meta.honoured == 1) {
+                injected.apply(hdr, meta);
+            }
         } else if (meta.class == PUNT_MISS && meta.reason == DROP_NONE && meta.truncated == 0) {
             if (meta.ttl <= 1) {
                 meta.class = PUNT_TTL;
@@ -42,16 +45,13 @@ control Carom(inout headers_t hdr, inout meta_t meta) {
             meta.reason = DROP_TRUNCATED;
         }
 
-        if (meta.honoured == 1) {
-            injected.apply(hdr, meta);
-        } else if (meta.reason == DROP_NONE && meta.verdict != VERDICT_FORWARD) {
-            admit.apply(hdr, meta);
-        }
-
         if (meta.verdict == VERDICT_FORWARD) {
             nexthop.apply(hdr, meta);
-        } else if (meta.verdict == VERDICT_PUNT) {
-            punt.apply(hdr, meta);
+        } else if (meta.honoured == 0 && meta.reason == DROP_NONE) {
+            admit.apply(hdr, meta);
+            if (meta.verdict == VERDICT_PUNT) {
+                punt.apply(hdr, meta);
+            }
         }
         if (meta.verdict == VERDICT_DROP) {
             COUNT(drops, meta.reason);

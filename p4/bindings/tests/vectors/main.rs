@@ -1,5 +1,6 @@
 //! Golden vectors: a packet in, the tables, the packet out. `p4/vectors/vectors.toml` is made from the cases here, whose
-//! frames and checksums are built from scratch, and runs against the slow path's rewrite and against BMv2.
+//! frames and checksums are built from scratch, and runs against the slow path's rewrite, against BMv2, and against a model
+//! of Tofino's checksums.
 
 mod bmv2;
 mod cases;
@@ -7,6 +8,7 @@ mod corners;
 mod file;
 mod setup;
 mod slowpath;
+mod tna;
 
 use std::path::{Path, PathBuf};
 

@@ -11,7 +11,8 @@
 //!
 //! An answer turns the last frame that left by the interface around and gives it the TCP flags in the next byte, as the
 //! host that received it would: so an input need not know which local port a session got. An ICMP error is about that
-//! frame, of the type and code in the next two bytes. A pause has two bytes, in units of 16 ms.
+//! frame, of the type and code in the next two bytes. A pause has two bytes, in units of 16 ms; bits 5 and 6 tell what the
+//! offload manager says meanwhile: all it was asked for is done, installs are refused, nothing, or the target lost all.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use crate::forward::{Forwarder, Output, Setup};
 use crate::frame::{Frame, HeapFrame};
 use crate::id::{IfaceId, Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
 use crate::neighbor::Neighbors;
+use crate::offload::{Counted, Full, Gate, Place, Request, Threshold, Verdict};
 use crate::persistence::Persistence;
 use crate::plan::{Interface, LocalPool, PersistenceRule, Plan, Server, ServerShared, Service};
 use crate::ports::LportOwners;
@@ -78,6 +80,7 @@ pub fn forward(mut data: &[u8]) {
             _ => {
                 let Some((time, rest)) = data.split_first_chunk() else { break };
                 data = rest;
+                bench.judge(what >> 5 & 3);
                 bench.pause(u64::from(u16::from_be_bytes(*time)) * 16);
             }
         }
@@ -145,6 +148,8 @@ struct Wires {
     sent: Vec<(IfaceId, Vec<u8>)>,
     handed: Vec<(WorkerId, IfaceId, HeapFrame)>,
     made: u64,
+    /// Of the worker that was last at work.
+    requests: Vec<Request>,
 }
 
 impl Output<HeapFrame> for Wires {
@@ -160,11 +165,19 @@ impl Output<HeapFrame> for Wires {
         self.made += 1;
         Some(HeapFrame::new(&[]))
     }
+
+    fn offload(&mut self, request: Request) -> Result<(), Full> {
+        self.requests.push(request);
+        Ok(())
+    }
 }
 
 /// Forwarders with a clock.
 struct Bench {
     now: Time,
+    /// What the offload manager was asked, and what the target has.
+    asked: Vec<(usize, Request)>,
+    installed: Vec<(usize, Place)>,
     workers: Vec<(Forwarder<HeapFrame>, Arc<Counters>)>,
     wires: Wires,
     /// The last frame that left by each interface.
@@ -199,14 +212,15 @@ impl Bench {
                 persistence: Arc::clone(&persistence),
                 counters: Arc::clone(&counters),
                 plan: Arc::clone(&plan),
-                offload: None,
+                offload: Some(Arc::new(Gate::new(Threshold::Packets(0)))),
                 now,
             };
             (Forwarder::new(setup), counters)
         };
         let workers = (0..WORKERS).map(worker).collect();
         let (wires, last) = (Wires::default(), [None, None]);
-        let mut bench = Bench { now, workers, wires, last, received: 0, transmitted: 0 };
+        let (asked, installed) = (Vec::new(), Vec::new());
+        let mut bench = Bench { now, asked, installed, workers, wires, last, received: 0, transmitted: 0 };
         // Past the announcements.
         (0..4).for_each(|_| bench.pause(1));
         bench.last = [None, None];
@@ -217,8 +231,10 @@ impl Bench {
         self.received += 1;
         let frame = [HeapFrame::new(&frame)];
         self.workers[worker].0.receive(self.now, IfaceId(iface as u8), frame, &mut self.wires);
+        self.note_asked(worker);
         for (to, iface, frame) in std::mem::take(&mut self.wires.handed) {
             self.workers[usize::from(to.0)].0.receive(self.now, iface, [frame], &mut self.wires);
+            self.note_asked(to.0.into());
         }
         assert!(self.wires.handed.is_empty(), "handed over twice");
         self.note_sent();
@@ -226,10 +242,52 @@ impl Bench {
 
     fn pause(&mut self, ms: u64) {
         self.now = self.now.after(ms);
-        for (forwarder, _) in &mut self.workers {
-            forwarder.tick(self.now, &mut self.wires);
+        for worker in 0..self.workers.len() {
+            self.workers[worker].0.tick(self.now, &mut self.wires);
+            self.note_asked(worker);
         }
         self.note_sent();
+    }
+
+    fn note_asked(&mut self, worker: usize) {
+        self.asked.extend(self.wires.requests.drain(..).map(|request| (worker, request)));
+    }
+
+    /// The offload manager answers, as [`forward`] tells.
+    fn judge(&mut self, how: u8) {
+        let counted = Counted { packets: [1, 0], bytes: [60, 0] };
+        if how == 3 {
+            for (worker, place) in std::mem::take(&mut self.installed) {
+                self.tell(worker, Verdict::Removed(place, Counted::default()));
+            }
+        }
+        if how > 1 {
+            return;
+        }
+        for (worker, request) in std::mem::take(&mut self.asked) {
+            let known = self.installed.iter().position(|&at| at == (worker, request.place()));
+            match (request, known) {
+                (Request::Install { place, .. }, _) if how == 1 => self.tell(worker, Verdict::Refused(place, 100)),
+                (Request::Install { place, .. }, _) => {
+                    self.installed.push((worker, place));
+                    self.tell(worker, Verdict::Installed(place));
+                }
+                (Request::Remove { place }, Some(at)) => {
+                    self.installed.remove(at);
+                    self.tell(worker, Verdict::Removed(place, counted));
+                }
+                (Request::Check { place }, Some(_)) if how == 1 => self.tell(worker, Verdict::Active(place, counted)),
+                (Request::Check { place }, Some(_)) => self.tell(worker, Verdict::Idle(place, Counted::default())),
+                (_, None) => {}
+            }
+        }
+    }
+
+    fn tell(&mut self, worker: usize, verdict: Verdict) {
+        let (forwarder, counters) = &mut self.workers[worker];
+        forwarder.verdict(self.now, verdict, &mut self.wires);
+        assert_eq!(counters.offload.ignored.get(), 0, "{verdict:?}");
+        self.note_asked(worker);
     }
 
     fn note_sent(&mut self) {

@@ -233,6 +233,87 @@ fn an_idle_session_is_checked_then_removed_then_ended() {
     both_families!(idle);
 }
 
+fn given_back<A: Net>() {
+    // Of a session that was refused one entry may have been in force; of one that was lost both were.
+    for refused in [true, false] {
+        let mut sim = sim();
+        let talk = Talk::<A>::established(&mut sim, 1, 4000);
+        let place = sim.session().place;
+        sim.advance(800_000);
+        if refused {
+            sim.verdict(0, Verdict::Refused(place, 100));
+        } else {
+            sim.verdict(0, Verdict::Installed(place));
+            sim.verdict(0, Verdict::Removed(place, NOTHING));
+        }
+        assert_eq!((now_with(&sim), sim.session().idle_ms), (With::None, 0));
+        talk.up(&mut sim, segment(true, FIN_ACK, 900_000_000, 700_000_000, b""));
+        assert_eq!(sim.session().state, State::FinWait);
+    }
+}
+
+#[test]
+fn of_a_session_given_back_nobody_knows_the_last_packet() {
+    both_families!(given_back);
+}
+
+fn slow_install<A: Net>() {
+    let mut sim = sim();
+    Talk::<A>::established(&mut sim, 1, 4000);
+    let place = sim.session().place;
+    asked(&mut sim);
+    sim.advance(1_000_000);
+    assert_eq!((sim.sessions().len(), asked(&mut sim)), (1, vec![]));
+    sim.verdict(0, Verdict::Installed(place));
+    sim.advance(1_000);
+    assert_eq!(asked(&mut sim), [Request::Check { place }]);
+}
+
+#[test]
+fn a_session_past_its_deadline_waits_for_the_verdict_and_is_looked_at_then() {
+    both_families!(slow_install);
+}
+
+fn resumed<A: Net>() {
+    let mut sim = sim();
+    let (talk, place) = offloaded::<A>(&mut sim);
+    sim.advance(900_500);
+    sim.verdict(0, Verdict::Idle(place, NOTHING));
+    assert_eq!(asked(&mut sim).last(), Some(&Request::Remove { place }));
+    // Packets came after all, and the target forwarded them before it let go.
+    sim.verdict(0, Verdict::Removed(place, COUNTED));
+    sim.advance(5_000);
+    assert_eq!((now_with(&sim), sim.session().idle_ms), (With::None, 5_000));
+    talk.up(&mut sim, segment(true, ACK, 9_000, 90_000, b"and here comes more"));
+}
+
+#[test]
+fn a_session_whose_packets_come_again_while_it_is_removed_lives_on() {
+    both_families!(resumed);
+}
+
+fn unknown_next_hop<A: Net>() {
+    let mut sim = sim_with(World::default(), Threshold::Never);
+    let talk = Talk::<A>::established(&mut sim, 1, 4000);
+    let address = A::server(talk.server).into();
+    let hop = sim.neighbors.iter().find(|hop| hop.addr == address).expect("a next hop");
+    sim.neighbors.make_dynamic(hop.id);
+    sim.gate.as_ref().expect("a target").set(Threshold::Packets(0));
+    let bytes = talk.client_sends(&segment(true, ACK, 1, 1, b"waits")).bytes();
+    assert_eq!((sim.rx(FRONT, &bytes), sim.waiting()), (vec![], 1));
+    talk.down(&mut sim, segment(false, ACK, 1, 1, b"goes"));
+    assert_eq!(asked(&mut sim), []);
+    sim.neighbors.learn(hop.iface, address, hop.mac.expect("known before"), sim.now, true);
+    assert_eq!((sim.tick().len(), sim.waiting()), (1, 0));
+    talk.down(&mut sim, segment(false, ACK, 1, 1, b"goes"));
+    assert_eq!(asked(&mut sim).len(), 1);
+}
+
+#[test]
+fn nothing_may_wait_for_a_next_hop() {
+    both_families!(unknown_next_hop);
+}
+
 fn refused<A: Net>() {
     let mut sim = sim();
     let talk = Talk::<A>::established(&mut sim, 1, 4000);

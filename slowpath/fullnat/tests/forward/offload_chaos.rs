@@ -94,7 +94,7 @@ fn converse<A: Net>(workers: u8, toa: bool, seed: u64, ops: &[Op]) -> Model<A> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 160, ..ProptestConfig::default() })]
 
     #[test]
     fn offload_breaks_nothing(

@@ -142,10 +142,13 @@ impl Tables {
             let set = self.defaults.get(&pattern.table_id).cloned();
             return Ok(set.map(|entry| Entity { entity: Some(Kind::TableEntry(entry)) }).into_iter().collect());
         }
-        let key = (!pattern.r#match.is_empty()).then(|| EntryKey::of(&pattern));
+        if !pattern.r#match.is_empty() {
+            // Of one table, looked up: controllers read many entries one by one. Of all tables there is no key.
+            let row = self.rows.get(&pattern.table_id).and_then(|rows| rows.get(&EntryKey::of(&pattern)));
+            return Ok(row.map(|row| row.show(&pattern, counters_only, now)).into_iter().collect());
+        }
         let tables = self.rows.iter().filter(|(id, _)| pattern.table_id == 0 || **id == pattern.table_id);
-        let rows = tables.flat_map(|(_, rows)| rows.iter());
-        let rows = rows.filter(|(of, _)| key.as_ref().is_none_or(|key| key == *of)).map(|(_, row)| row);
+        let rows = tables.flat_map(|(_, rows)| rows.values());
         Ok(rows.map(|row| row.show(&pattern, counters_only, now)).collect())
     }
 

@@ -1,8 +1,10 @@
-//! `carom bench`: the shipped worker loop between in-memory ports, measured in CPU time of the worker's thread.
+//! `carom bench`: the shipped worker loop between in-memory ports, measured in CPU time of the worker's thread; and the
+//! shipped offload manager, in [`install`].
 //!
 //! The ports are not free: `io_ns_per_packet` is what they cost alone, and is part of `ns_per_packet`.
 
 mod frames;
+mod install;
 mod setup;
 mod traffic;
 
@@ -70,15 +72,19 @@ impl Cost {
 
 /// Measures, and prints what came out.
 pub fn run(bench: &Bench) -> Result<(), BenchError> {
-    let memory = Memory::Auto { mb: MEMORY_MB };
-    let eal = Eal::init(EalConfig { memory, ..EalConfig::default() }).map_err(|e| BenchError(e.to_string()))?;
     match bench {
         Bench::Forward(args) => match args.ipv {
-            Ip::V4 => forward::<Ipv4Addr>(eal, args),
-            Ip::V6 => forward::<Ipv6Addr>(eal, args),
+            Ip::V4 => forward::<Ipv4Addr>(start_dpdk()?, args),
+            Ip::V6 => forward::<Ipv6Addr>(start_dpdk()?, args),
         },
-        Bench::Connect(args) => connect(eal, args),
+        Bench::Connect(args) => connect(start_dpdk()?, args),
+        Bench::Install(args) => install::run(args),
     }
+}
+
+fn start_dpdk() -> Result<Eal, BenchError> {
+    let memory = Memory::Auto { mb: MEMORY_MB };
+    Eal::init(EalConfig { memory, ..EalConfig::default() }).map_err(|e| BenchError(e.to_string()))
 }
 
 fn forward<A: BenchAddr>(eal: Eal, args: &Forward) -> Result<(), BenchError> {

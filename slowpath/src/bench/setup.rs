@@ -28,12 +28,16 @@ use super::traffic::{MemoryPort, Traffic};
 use crate::worker::{Outbox, Query, Worker};
 
 /// Real servers of the service.
-const SERVERS: u16 = 10;
+pub const SERVERS: u16 = 10;
 /// Sessions for each local address: two thirds of what its ports carry towards all real servers.
 const SESSIONS_PER_LIP: u32 = 400_000;
-const VPORT: u16 = 80;
+/// The service's port.
+pub const VPORT: u16 = 80;
+/// The real servers' port.
+pub const RPORT: u16 = 8080;
 const OUR_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
-const PEER_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 1, 1]), Mac([2, 0, 0, 0, 1, 2])];
+/// The routers' MAC addresses, by interface.
+pub const PEER_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 1, 1]), Mac([2, 0, 0, 0, 1, 2])];
 
 /// A family as the benchmark uses it: the hosts' addresses.
 pub trait BenchAddr: Addr {
@@ -147,11 +151,12 @@ impl Shared {
 }
 
 /// Client address and port of a session: 16 sessions from each client.
-fn client<A: BenchAddr>(session: u32) -> (A, u16) {
+pub fn client<A: BenchAddr>(session: u32) -> (A, u16) {
     (A::host(0, session >> 4), 10_000 + (session & 15) as u16 * 3_001)
 }
 
-fn plan<A: BenchAddr>(sessions: u32, proto: Proto) -> Result<Plan, fullnat::route::RouteError> {
+/// One service with its real servers, clients on one interface and real servers on the other, each behind a router.
+pub fn plan<A: BenchAddr>(sessions: u32, proto: Proto) -> Result<Plan, fullnat::route::RouteError> {
     let interface = |i: u8, name: &str| Interface {
         name: name.to_owned(),
         mac: OUR_MACS[usize::from(i)],
@@ -188,7 +193,7 @@ fn plan<A: BenchAddr>(sessions: u32, proto: Proto) -> Result<Plan, fullnat::rout
         id: ServerId(n),
         service: ServiceId(0),
         rip: A::host(1, n.into()).into(),
-        rport: RPort(8080),
+        rport: RPort(RPORT),
         weight: 1,
         max_connections: 0,
         shared: Arc::new(ServerShared::default()),

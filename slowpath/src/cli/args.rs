@@ -173,6 +173,8 @@ pub enum Bench {
     Forward(Forward),
     /// New sessions per second
     Connect(Connect),
+    /// Updates per second through the offload manager, beside a bare loop with the same batches
+    Install(Install),
 }
 
 /// `carom bench forward`.
@@ -204,6 +206,44 @@ pub struct Connect {
     /// Sessions to make
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub sessions: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `carom bench install`.
+#[derive(Clone, Debug, Args)]
+pub struct Install {
+    /// P4Runtime address of a target, HOST:PORT; a fake one in this process when absent
+    #[arg(long, value_name = "ADDR")]
+    pub target: Option<String>,
+    /// Device of the target
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
+    pub device_id: u64,
+    /// Sessions that are installed and removed in turn
+    #[arg(long, value_name = "N", default_value_t = 30_000, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub sessions: u32,
+    /// Address family of the sessions
+    #[arg(long, value_enum, default_value_t = Ip::V4)]
+    pub ipv: Ip,
+    /// Sessions whose install or delete is under way at most
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub outstanding: u32,
+    /// Write requests under way at most
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub in_flight: u16,
+    /// Updates of a write request at most
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(2..=10_000))]
+    pub batch: u16,
+    /// How long each run measures at least, in seconds
+    #[arg(long, value_name = "S", default_value = "3", value_parser = interval)]
+    pub seconds: f64,
+    /// How long the target may be silent, in seconds
+    #[arg(long, value_name = "S", default_value = "30", value_parser = interval)]
+    pub patience: f64,
+    /// Runs, of which the medians are told
+    #[arg(long, value_name = "R", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub runs: u8,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -14,7 +14,7 @@ use clap::Parser;
 use crate::run::RunError;
 use crate::{bench, config, run};
 
-pub use args::{Arguments, Bench, Command, Connect, Forward, Ip, Proto};
+pub use args::{Arguments, Bench, Command, Connect, Forward, Install, Ip, Proto};
 
 /// Why a command failed, with the exit code that tells it.
 #[derive(Debug, thiserror::Error)]

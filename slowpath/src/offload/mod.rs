@@ -20,7 +20,7 @@ pub mod stats;
 mod task;
 #[cfg(test)]
 mod testing;
-mod wire;
+pub(crate) mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use runtime_client::proto::p4::v1::field_match::FieldMatchType;
 use runtime_client::proto::p4::v1::table_action::Type;
 use runtime_client::proto::p4::v1::table_entry::IdleTimeout;
 use runtime_client::proto::p4::v1::{CounterData, Entity, TableEntry};
-use runtime_client::write::{self, Entry, Match, MatchValue, Param};
+use runtime_client::write::{self, Entry, Match, MatchValue, Param, Update};
 
 use super::book::{Count, FlowKey, Found};
 
@@ -57,6 +57,24 @@ pub fn with_flow<R>(ends: &AnyEnds, direction: Direction, idle_ms: u64, f: impl 
         (FlowKey::V6(key), FlowAction::V6(action)) => with_entry(&key, Some(&action), idle_ns, f),
         _ => unreachable!("key and action are made of the same ends, which are of one family"),
     }
+}
+
+/// Hands over the two updates that install a session.
+pub fn with_inserts<R>(ends: &AnyEnds, idle_ms: u64, f: impl FnOnce(&[Update<'_>]) -> R) -> R {
+    with_flow(ends, Direction::Inbound, idle_ms, |inbound| {
+        with_flow(ends, Direction::Outbound, idle_ms, |outbound| {
+            f(&[Update::insert(inbound), Update::insert(outbound)])
+        })
+    })
+}
+
+/// Hands over the two updates that remove a session.
+pub fn with_deletes<R>(ends: &AnyEnds, f: impl FnOnce(&[Update<'_>]) -> R) -> R {
+    with_flow_key(&FlowKey::of(ends, Direction::Inbound), |inbound| {
+        with_flow_key(&FlowKey::of(ends, Direction::Outbound), |outbound| {
+            f(&[Update::delete(inbound), Update::delete(outbound)])
+        })
+    })
 }
 
 /// What a flow entry does.

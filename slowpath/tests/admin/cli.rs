@@ -126,7 +126,7 @@ fn watching_a_target_shows_rates() {
     assert_eq!(row("install").split_whitespace().take(3).collect::<Vec<_>>(), ["install", "5.0", "5412"]);
     assert_eq!(row("punt    miss").split_whitespace().take(4).collect::<Vec<_>>(), ["punt", "miss", "0", "3.5"]);
     assert_eq!(row("drop    no_service").split_whitespace().nth(3), Some("0"));
-    assert_eq!(row("resource_exhausted").split_whitespace().nth(1), Some("0"));
+    assert_eq!(row("ResourceExhausted").split_whitespace().nth(1), Some("0"));
 }
 
 #[test]

@@ -366,7 +366,7 @@ pub fn target() -> Status {
             idle: 17,
             misplaced: 22,
         },
-        failures: counts(&[("already_exists", 8), ("resource_exhausted", 42)]),
+        failures: counts(&[("AlreadyExists", 8), ("ResourceExhausted", 42)]),
         last_error: Some("resource_exhausted: table flow_v4 is full".to_owned()),
         punts: counts(&[("miss", 123_456), ("tcp_control", 60_000), ("ttl", 0)]),
         drops: counts(&[("no_service", 23), ("no_nexthop", 24), ("truncated", 0)]),

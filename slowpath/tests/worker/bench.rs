@@ -27,3 +27,36 @@ fn new_sessions_are_measured() {
     assert_eq!(result["sessions"], 2000);
     assert!(result["sessions_per_cpu_second"].as_f64().unwrap() > 0.0);
 }
+
+#[test]
+fn installs_are_measured_against_a_fake_target() {
+    for ipv in ["4", "6"] {
+        let args = ["install", "--sessions", "500", "--outstanding", "64", "--batch", "32", "--ipv", ipv];
+        let result = bench(&[&args[..], &["--runs", "2", "--seconds", "0.1"]].concat());
+        assert_eq!((&result["target"], &result["runs"]), (&"fake".into(), &2.into()));
+        for whole in [&result, &result["bare"], &result["each_managed"][1], &result["each_bare"][1]] {
+            for part in [whole, &whole["install"], &whole["remove"]] {
+                let [wall, cpu] =
+                    ["updates_per_second", "updates_per_cpu_second"].map(|key| part[key].as_f64().unwrap());
+                assert!(0.0 < wall && 0.0 < cpu, "{part}");
+            }
+            for operation in ["install", "remove"] {
+                let [p50, p99] = ["p50_us", "p99_us"].map(|key| whole[operation][key].as_u64().unwrap());
+                assert!(0 < p50 && p50 <= p99, "{whole}");
+            }
+        }
+        assert!(result["install_ratio"].as_f64().unwrap() > 0.0 && result["remove_ratio"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn a_target_that_is_not_there_is_told() {
+    // A port that was free a moment ago.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_carom"));
+    command.args(["bench", "install", "--patience", "1", "--target", &format!("127.0.0.1:{port}")]);
+    let output = command.output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("takes no installs after 1 s (disconnected)"), "{error}");
+}

@@ -72,13 +72,10 @@ fn problem(outcome: &Outcome) -> Option<String> {
 }
 
 fn submit(writer: &mut Writer, write: &Write) {
-    use fullnat::flow::Direction::{Inbound, Outbound};
     match write {
-        Write::Insert { id, ends, idle_ms } => wire::with_flow(ends, Inbound, *idle_ms, |inbound| {
-            wire::with_flow(ends, Outbound, *idle_ms, |outbound| {
-                give(writer, id.number(), &[Update::insert(inbound), Update::insert(outbound)]);
-            });
-        }),
+        Write::Insert { id, ends, idle_ms } => {
+            wire::with_inserts(ends, *idle_ms, |updates| give(writer, id.number(), updates));
+        }
         Write::Delete { id, ends, sides } => delete(writer, *id, ends, *sides),
         Write::Orphan { ticket, key } => wire::with_flow_key(key, |entry| {
             give(writer, ORPHAN | u64::from(*ticket), &[Update::delete(entry)]);
@@ -87,17 +84,12 @@ fn submit(writer: &mut Writer, write: &Write) {
 }
 
 fn delete(writer: &mut Writer, id: SessionId, ends: &AnyEnds, sides: Sides) {
-    let with_key = |direction, f: &mut dyn FnMut(Entry<'_>)| wire::with_flow_key(&FlowKey::of(ends, direction), f);
-    let mut directions = sides.iter();
-    match (directions.next(), directions.next()) {
-        (Some(one), Some(other)) => with_key(one, &mut |first| {
-            with_key(other, &mut |second| {
-                give(writer, id.number(), &[Update::delete(first), Update::delete(second)]);
-            });
-        }),
-        (Some(one), None) => with_key(one, &mut |first| give(writer, id.number(), &[Update::delete(first)])),
-        // The book deletes something or nothing.
-        (None, _) => {}
+    if sides == Sides::BOTH {
+        return wire::with_deletes(ends, |updates| give(writer, id.number(), updates));
+    }
+    // The book deletes something or nothing.
+    if let Some(direction) = sides.iter().next() {
+        wire::with_flow_key(&FlowKey::of(ends, direction), |entry| give(writer, id.number(), &[Update::delete(entry)]));
     }
 }
 

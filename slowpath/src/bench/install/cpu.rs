@@ -1,0 +1,46 @@
+//! CPU time of another thread of this process.
+
+use std::fs;
+use std::time::Duration;
+
+use super::super::BenchError;
+
+/// What the thread with this name has used; of several, what they used together. Linux tells in nanoseconds.
+pub fn of_thread(name: &str) -> Result<Duration, BenchError> {
+    let error = |what: &str| BenchError(format!("cannot tell the CPU time of the thread {name}: {what}"));
+    let tasks = fs::read_dir("/proc/self/task").map_err(|e| error(&e.to_string()))?;
+    let mut sum = None;
+    for task in tasks.flatten() {
+        // A thread that has ended meanwhile is none of ours.
+        let Ok(comm) = fs::read_to_string(task.path().join("comm")) else { continue };
+        if comm.trim_end() != name {
+            continue;
+        }
+        let text = fs::read_to_string(task.path().join("schedstat")).map_err(|e| error(&e.to_string()))?;
+        let ns: u64 = text.split(' ').next().and_then(|n| n.parse().ok()).ok_or_else(|| error("odd schedstat"))?;
+        *sum.get_or_insert(Duration::ZERO) += Duration::from_nanos(ns);
+    }
+    sum.ok_or_else(|| error("there is none"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn work_counts_and_rest_does_not() {
+        let busy = std::thread::Builder::new().name("cpu-test-busy".into()).spawn(|| {
+            let start = Instant::now();
+            while start.elapsed() < Duration::from_millis(100) {}
+            let used = of_thread("cpu-test-busy").unwrap();
+            std::thread::sleep(Duration::from_millis(100));
+            (used, of_thread("cpu-test-busy").unwrap())
+        });
+        let (worked, rested) = busy.unwrap().join().unwrap();
+        assert!(worked > Duration::from_millis(10), "{worked:?}");
+        assert!(rested - worked < Duration::from_millis(50), "{worked:?} {rested:?}");
+        assert!(of_thread("cpu-test-nobody").is_err());
+    }
+}

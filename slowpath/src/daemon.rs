@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 use crate::config::{self, Compiler, Config};
 use crate::control::{Link, PortRecord, SessionFilter, SessionRecord};
 use crate::offload;
+use crate::target;
 use crate::worker::switch::PortTraffic;
 
 /// A page of sessions.
@@ -264,6 +265,7 @@ impl Daemon {
             ))
         })?;
         reloading.compiler = compiler;
+        let tuning = target::tuning(&config);
         reloading.config = config;
         let old = self.plan.swap(Arc::clone(&plan));
         let mut silent = Vec::new();
@@ -273,8 +275,8 @@ impl Daemon {
                 silent.push(worker);
             }
         }
-        if let Some(offload) = &self.offload
-            && offload.set_plan(Arc::clone(&plan)).await.is_err()
+        if let (Some(offload), Some(tuning)) = (&self.offload, tuning)
+            && (offload.set_plan(Arc::clone(&plan)).await.is_err() || offload.tune(tuning).await.is_err())
         {
             return Err(ReloadError("the new config is in force, but the offload manager has ended".into()));
         }

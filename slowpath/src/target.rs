@@ -6,7 +6,7 @@ use runtime_client::{Address, Tls};
 
 use crate::config::switch::{PuntLimit, TlsFiles};
 use crate::config::{Config, target};
-use crate::offload::{Kind, Policy, Program, PuntRate, Settings};
+use crate::offload::{Kind, Policy, Program, PuntRate, Settings, Tuning};
 
 /// A file for TLS cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,12 @@ pub fn settings(config: &Config) -> Result<Option<Settings>, TlsFileError> {
         },
         ..Settings::bmv2(address, switch.link_port.into(), ports)
     }))
+}
+
+/// What a reload can change of it; none when there is no switch.
+pub fn tuning(config: &Config) -> Option<Tuning> {
+    let switch = config.switch()?;
+    Some(Tuning { policy: policy(switch.policy), retry: switch.retry.into(), sweep: switch.sweep.into() })
 }
 
 fn policy(policy: target::Policy) -> Policy {

@@ -69,9 +69,9 @@ key and the mend, and exits with 2; the same checks run at start and at every re
 but probably not meant is a warning, and changes no exit code. `carom schema` prints the [JSON Schema](config.schema.json) of
 the file, which editors with TOML support complete and check against.
 
-On SIGHUP Carom reads the file again. Services, servers, pools, routes, interface addresses, timeouts and the quarantine
-change in place and break no connection that is still served. What says *needs a restart* below is refused with the name of
-the key, and then nothing at all changes.
+On SIGHUP Carom reads the file again. Services, servers, pools, routes, interface addresses, timeouts, the quarantine and the
+offload policy change in place and break no connection that is still served. What says *needs a restart* below is refused
+with the name of the key, and then nothing at all changes.
 
 ";
 

@@ -12,6 +12,9 @@ const FIXED: &[&str] = &["target", "workers", "dpdk", "limits", "admin", "metric
 /// Keys of an interface that are fixed at start: DPDK's ports are, and what the workers know of the switch's.
 const FIXED_OF_INTERFACE: [&str; 5] = ["name", "device", "port", "mac", "mtu"];
 
+/// Keys of the target that the offload manager can change while it runs.
+const CHANGEABLE_OF_TARGET: &[&str] = &["policy", "retry", "sweep"];
+
 impl Config {
     /// Refuses `next` as a successor of this config when it changes what only a restart can change. Names each such key.
     pub fn check_reload(&self, next: &Config) -> Result<(), Refused> {
@@ -69,7 +72,11 @@ fn section_of(config: &Config, name: &str) -> Option<Value> {
             workers["count"] = config.workers().into();
             Some(workers)
         }
-        "target" => serde_json::to_value(&file.target).ok(),
+        "target" => {
+            let mut target = serde_json::to_value(&file.target).ok()?;
+            target.as_object_mut()?.retain(|key, _| !CHANGEABLE_OF_TARGET.contains(&key.as_str()));
+            Some(target)
+        }
         "dpdk" => serde_json::to_value(&file.dpdk).ok(),
         "limits" => serde_json::to_value(&file.limits).ok(),
         "admin" => serde_json::to_value(&file.admin).ok(),

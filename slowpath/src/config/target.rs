@@ -36,11 +36,11 @@ pub struct Target {
     pub link: Option<Link>,
     /// From when on a session is forwarded by the switch: `never`; `established`, as soon as it may; `adaptive`, a
     /// threshold that follows the table's occupancy and the rate of installs; or from a number of packets, a number of
-    /// bytes, or a rate of packets per second on. A change needs a restart.
+    /// bytes, or a rate of packets per second on. After a change the sessions that the switch has stay there.
     pub policy: Policy,
-    /// How long after a refused install a session is tried again. A change needs a restart.
+    /// How long after a refused install a session is tried again.
     pub retry: Duration,
-    /// How often the switch's tables are compared with the sessions. A change needs a restart.
+    /// How often the switch's tables are compared with the sessions.
     pub sweep: Duration,
     /// Packets in a second that the switch hands to the slow path for one service; more are dropped there and counted. Not
     /// limited when absent. A change needs a restart.

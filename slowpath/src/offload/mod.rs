@@ -99,6 +99,17 @@ impl Settings {
     }
 }
 
+/// What of [`Settings`] can change while the manager runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tuning {
+    /// Which sessions are offloaded from now on. Those that are, stay.
+    pub policy: Policy,
+    /// See [`Settings::retry`].
+    pub retry: Duration,
+    /// See [`Settings::sweep`].
+    pub sweep: Duration,
+}
+
 /// Packets that the switch punts for one service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct PuntRate {
@@ -163,6 +174,7 @@ pub fn rings(workers: usize) -> (Rings, Vec<OffloadEnds>) {
 #[derive(Debug)]
 enum Ask {
     Plan(Arc<Plan>),
+    Tune(Tuning),
     Status(oneshot::Sender<Status>),
     Counters(Vec<(WorkerId, Place)>, oneshot::Sender<HashMap<(WorkerId, Place), Counted>>),
     Stop(oneshot::Sender<()>),
@@ -197,6 +209,11 @@ impl Handle {
     /// Has the switch's static tables follow another plan. Returns when the manager has it, not when the switch does.
     pub async fn set_plan(&self, plan: Arc<Plan>) -> Result<(), Gone> {
         self.asks.send(Ask::Plan(plan)).await.map_err(|_| Gone)
+    }
+
+    /// Goes by other settings from now on. Returns when the manager has them.
+    pub async fn tune(&self, tuning: Tuning) -> Result<(), Gone> {
+        self.asks.send(Ask::Tune(tuning)).await.map_err(|_| Gone)
     }
 
     /// How things stand. Reads the switch's counters of punts and drops, for which it waits a second at most.

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use carom::offload::{Policy, Tuning};
 use fullnat::offload::{Counted, Threshold, Verdict};
 
 use crate::rig::{FLOWS, Rig, key, place, plan, settings, target, until};
@@ -80,4 +81,28 @@ async fn it_ends_when_it_is_told_to() {
     rig.handle.stop().await;
     until(|| rig.gate.threshold() == Threshold::Never).await;
     assert!(rig.handle.status().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policy_and_sweep_change_while_it_runs() {
+    let target = target().await;
+    let mut rig = Rig::ready(settings(target.address())).await;
+    rig.install(0, 1);
+    assert_eq!(rig.verdict(0).await, Verdict::Installed(place(1)));
+    let sweeps = rig.status().await.totals.sweeps;
+    let (retry, sweep) = (Duration::from_millis(50), Duration::from_millis(20));
+    for (policy, threshold) in [
+        (Policy::Never, Threshold::Never),
+        (Policy::Bytes(7), Threshold::Bytes(7)),
+        (Policy::PacketsPerSecond(9), Threshold::PacketsPerSecond(9)),
+    ] {
+        rig.handle.tune(Tuning { policy, retry, sweep }).await.expect("it runs");
+        until(|| rig.gate.threshold() == threshold).await;
+    }
+    // Five minutes were set at the start.
+    rig.until_status(|status| status.totals.sweeps > sweeps + 1).await;
+    assert_eq!(target.entries(FLOWS).len(), 2, "what is installed stays");
+    target.chaos(|chaos| chaos.capacity = Some(2));
+    rig.install(0, 2);
+    assert_eq!(rig.verdict(0).await, Verdict::Refused(place(2), 50));
 }

@@ -271,6 +271,11 @@ impl Book {
         }
     }
 
+    /// How long a session is not to be asked for again after an install refused from now on.
+    pub fn set_retry(&mut self, retry_ms: u64) {
+        self.config.retry_ms = retry_ms;
+    }
+
     /// Whether the target takes writes: connected, primary, and running the program.
     pub fn set_writable(&mut self, writable: bool) {
         self.writable = writable;

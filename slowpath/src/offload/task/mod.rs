@@ -32,7 +32,7 @@ use tokio::task::JoinSet;
 use super::book::{Book, BookConfig, Moment};
 use super::program::DeviceProgram;
 use super::replica::{Ports, Replica};
-use super::{Ask, Ring, Rings, Settings, wire};
+use super::{Ask, Ring, Rings, Settings, Tuning, wire};
 use link::Stage;
 use reads::{Done, Scan};
 
@@ -287,9 +287,16 @@ impl Task {
         }
     }
 
+    fn tune(&mut self, Tuning { policy, retry, sweep }: Tuning) {
+        (self.settings.policy, self.settings.retry, self.settings.sweep) = (policy, retry, sweep);
+        self.book.set_retry(retry.as_millis() as u64);
+        self.next_sweep = self.next_sweep.min(self.now().after(sweep.as_millis() as u64));
+    }
+
     fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Plan(plan) => self.replica.set_plan(&plan),
+            Ask::Tune(tuning) => self.tune(tuning),
             Ask::Status(answer) => self.report(answer),
             Ask::Counters(sessions, answer) => self.read_news(&sessions, answer),
             Ask::Stop(_) => {}

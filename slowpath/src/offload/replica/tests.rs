@@ -1,1 +1,359 @@
+use std::net::{IpAddr, Ipv4Addr};
 
+use carom_p4::{LocalV4Action, LocalV4Key, NexthopAction, NexthopKey, ServiceV4Key};
+use fullnat::id::IfaceId;
+use fullnat::wire::Mac;
+
+use super::*;
+use crate::offload::testing::plan;
+
+const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const LIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
+
+fn ports() -> Ports {
+    Ports { link: 64, interfaces: vec![7], workers: 2, punt_rate: None }
+}
+
+fn vip(n: u8) -> IpAddr {
+    Ipv4Addr::new(10, 0, 1, n).into()
+}
+
+fn neighbors() -> Neighbors {
+    Neighbors::new(16, [1, 2])
+}
+
+fn mac(n: u8) -> Mac {
+    Mac([2, 0, 0, 0, 1, n])
+}
+
+fn learn(neighbors: &Neighbors, n: u8, with: Mac) -> NexthopId {
+    neighbors.acquire_static(IfaceId(0), Ipv4Addr::new(10, 0, 2, n).into(), with).expect("room")
+}
+
+/// A target that does what it is told.
+#[derive(Default)]
+struct Target(HashMap<RowKey, RowAction>);
+
+impl Target {
+    fn apply(&mut self, write: &Write) -> End {
+        let there = self.0.contains_key(&write.key);
+        match write.step {
+            Step::Write(Kind::Insert) if there => return End::Refused(Code::AlreadyExists),
+            Step::Write(Kind::Modify | Kind::Delete) | Step::Meter(_) if !there => return End::Refused(Code::NotFound),
+            Step::Write(Kind::Delete) => drop(self.0.remove(&write.key)),
+            Step::Write(_) => drop(self.0.insert(write.key, write.action.expect("an entry does something"))),
+            Step::Meter(_) => {}
+        }
+        End::Applied
+    }
+
+    /// Does all there is to do now.
+    fn follow(&mut self, replica: &mut Replica, now: Moment) -> Vec<Write> {
+        let mut done = Vec::new();
+        while let Some(write) = replica.next_write(now) {
+            let end = self.apply(&write);
+            replica.settled(write.number, end, now);
+            done.push(write);
+        }
+        done
+    }
+
+    fn local(&self, address: Ipv4Addr) -> Option<LocalV4Action> {
+        match self.0.get(&RowKey::LocalV4(LocalV4Key { dst: address.to_bits() }))? {
+            RowAction::LocalV4(action) => Some(*action),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn services(&self) -> usize {
+        self.0.keys().filter(|key| matches!(key, RowKey::ServiceV4(_))).count()
+    }
+}
+
+fn started(plan: &Plan) -> (Replica, Target) {
+    let mut replica = Replica::new(ports(), plan);
+    let mut target = Target::default();
+    replica.look_begin(true);
+    target.follow(&mut replica, Moment(0));
+    replica.set_with_nexthops(true);
+    (replica, target)
+}
+
+#[test]
+fn a_plan_becomes_entries() {
+    let (replica, target) = started(&plan(OURS, &[vip(1), "fd00:1::1".parse().expect("an address")], &[LIP]));
+    let all = LocalV4Action::PuntAll { worker: 0 };
+    let IpAddr::V4(first) = vip(1) else { panic!("not IPv4") };
+    assert_eq!(target.local(first), Some(LocalV4Action::PuntOther { worker: 0 }));
+    assert_eq!((target.local(LIP), target.local(Ipv4Addr::new(10, 0, 0, 2))), (Some(all), Some(all)));
+    // Services, VIPs, own addresses of both families, one LIP; two workers, the link, a port.
+    assert_eq!(target.0.len(), 2 + 2 + 2 + 1 + 2 + 1 + 1);
+    assert!(replica.is_settled());
+    assert_eq!(replica.entries(LocalV4Key { dst: 0 }.table_id()), 3);
+}
+
+trait TableId {
+    fn table_id(&self) -> u32;
+}
+
+impl<K: carom_p4::Key> TableId for K {
+    fn table_id(&self) -> u32 {
+        K::TABLE.id
+    }
+}
+
+#[test]
+fn what_former_plans_had_stays_for_their_sessions() {
+    let other = Ipv4Addr::new(10, 0, 0, 101);
+    let (mut replica, mut target) = started(&plan(OURS, &[vip(1)], &[LIP]));
+    replica.set_plan(&plan(OURS, &[vip(2)], &[other]));
+    target.follow(&mut replica, Moment(0));
+    let all = Some(LocalV4Action::PuntAll { worker: 0 });
+    let IpAddr::V4(first) = vip(1) else { panic!("not IPv4") };
+    assert_eq!((target.local(first), target.local(LIP), target.local(other)), (all, all, all));
+    assert_eq!(target.services(), 2);
+    // And back.
+    replica.set_plan(&plan(OURS, &[vip(1)], &[LIP]));
+    target.follow(&mut replica, Moment(0));
+    assert_eq!(target.local(first), Some(LocalV4Action::PuntOther { worker: 0 }));
+    assert_eq!((target.local(LIP), target.services()), (all, 2));
+}
+
+#[test]
+fn when_the_table_is_full_the_oldest_former_services_go() {
+    let mut replica = Replica::new(ports(), &plan(OURS, &[vip(1)], &[]));
+    let mut target = Target::default();
+    replica.look_begin(true);
+    let vips = |of: u32| -> Vec<IpAddr> {
+        (0..4000).map(|n| Ipv4Addr::from_bits(0x0b00_0000 + of * 4096 + n).into()).collect()
+    };
+    for of in 0..3 {
+        replica.set_plan(&plan(OURS, &vips(of), &[]));
+        target.follow(&mut replica, Moment(0));
+        let size = RowKey::ServiceV4(ServiceV4Key { dst: 0, proto: 6, dport: 80 }).table().size as usize;
+        assert!(target.services() <= size);
+        let there = |vip: &IpAddr| match vip {
+            IpAddr::V4(vip) => {
+                let key = ServiceV4Key { dst: vip.to_bits(), proto: 6, dport: 80 };
+                target.0.contains_key(&RowKey::ServiceV4(key))
+            }
+            IpAddr::V6(_) => false,
+        };
+        assert!(vips(of).iter().all(there));
+    }
+}
+
+#[test]
+fn a_next_hop_is_ready_once_its_entry_says_what_is_known_now() {
+    let neighbors = neighbors();
+    let (mut replica, mut target) = started(&plan(OURS, &[vip(1)], &[]));
+    let id = learn(&neighbors, 1, mac(1));
+    assert_eq!(replica.reach(&neighbors, id), Reach::Pending, "not looked at yet");
+    replica.follow(&neighbors);
+    assert_eq!(replica.reach(&neighbors, id), Reach::Pending);
+    let write = replica.next_write(Moment(0)).expect("a next hop");
+    assert_eq!(replica.reach(&neighbors, id), Reach::Pending);
+    let forward = |dmac| NexthopAction::Forward { smac: OURS, dmac, port: 7 };
+    assert_eq!((write.step, write.action), (Step::Write(Kind::Insert), Some(RowAction::Nexthop(forward(mac(1).0)))));
+    let before = replica.changes();
+    replica.settled(write.number, target.apply(&write), Moment(0));
+    assert!(replica.changes() > before);
+    assert_eq!(replica.reach(&neighbors, id), Reach::Ready);
+    // Another machine has the address now.
+    learn(&neighbors, 1, mac(2));
+    assert_eq!(replica.reach(&neighbors, id), Reach::Pending);
+    replica.follow(&neighbors);
+    let written = target.follow(&mut replica, Moment(0));
+    assert_eq!(written.len(), 1);
+    assert_eq!(written[0].step, Step::Write(Kind::Modify));
+    assert_eq!(replica.reach(&neighbors, id), Reach::Ready);
+    // The interface got another MAC address.
+    replica.set_plan(&plan([2, 0, 0, 0, 0, 9], &[vip(1)], &[]));
+    replica.follow(&neighbors);
+    assert_eq!(replica.reach(&neighbors, id), Reach::Pending);
+    target.follow(&mut replica, Moment(0));
+    assert_eq!(replica.reach(&neighbors, id), Reach::Ready);
+    // It does not answer any more: the entry stays, new sessions do not use it.
+    neighbors.make_dynamic(id);
+    replica.follow(&neighbors);
+    assert_eq!((target.follow(&mut replica, Moment(0)).len(), replica.reach(&neighbors, id)), (0, Reach::None));
+    assert!(target.0.contains_key(&RowKey::Nexthop(NexthopKey { nexthop: id.0 })));
+    assert_eq!(replica.reach(&neighbors, NexthopId(9)), Reach::None);
+}
+
+#[test]
+fn a_next_hop_of_an_interface_that_is_no_port_is_none() {
+    let neighbors = neighbors();
+    let (mut replica, mut target) = started(&plan(OURS, &[], &[]));
+    let id = neighbors.acquire_static(IfaceId(3), vip(1), mac(1)).expect("room");
+    replica.follow(&neighbors);
+    assert_eq!((target.follow(&mut replica, Moment(0)).len(), replica.reach(&neighbors, id)), (0, Reach::None));
+}
+
+#[test]
+fn next_hops_wait_until_flows_of_an_earlier_life_are_gone() {
+    let neighbors = neighbors();
+    let mut replica = Replica::new(ports(), &plan(OURS, &[vip(1)], &[]));
+    let mut target = Target::default();
+    learn(&neighbors, 1, mac(1));
+    replica.follow(&neighbors);
+    replica.look_begin(true);
+    let nexthop = |write: &Write| matches!(write.key, RowKey::Nexthop(_));
+    assert!(!target.follow(&mut replica, Moment(0)).iter().any(nexthop));
+    assert!(replica.is_settled());
+    replica.set_with_nexthops(true);
+    assert!(target.follow(&mut replica, Moment(0)).iter().any(nexthop));
+}
+
+#[test]
+fn what_an_earlier_life_left_is_mended() {
+    let neighbors = neighbors();
+    let mut replica = Replica::new(ports(), &plan(OURS, &[vip(1)], &[]));
+    let mut target = Target::default();
+    let strange = RowKey::Nexthop(NexthopKey { nexthop: 77 });
+    let wrong = RowKey::LocalV4(LocalV4Key { dst: Ipv4Addr::new(10, 0, 0, 2).to_bits() });
+    target.0.insert(strange, RowAction::Nexthop(NexthopAction::Forward { smac: OURS, dmac: OURS, port: 1 }));
+    target.0.insert(wrong, RowAction::LocalV4(LocalV4Action::PuntOther { worker: 3 }));
+    replica.look_begin(false);
+    target.0.iter().for_each(|(key, action)| replica.look_found(*key, *action));
+    replica.look_end();
+    replica.follow(&neighbors);
+    replica.set_with_nexthops(true);
+    let written = target.follow(&mut replica, Moment(0));
+    let steps: Vec<Step> =
+        written.iter().filter(|write| [strange, wrong].contains(&write.key)).map(|write| write.step).collect();
+    assert_eq!(steps.len(), 2);
+    assert!(steps.contains(&Step::Write(Kind::Delete)) && steps.contains(&Step::Write(Kind::Modify)));
+    assert!(!target.0.contains_key(&strange));
+    assert_eq!(target.0[&wrong], RowAction::LocalV4(LocalV4Action::PuntAll { worker: 0 }));
+}
+
+#[test]
+fn meters_follow_their_entries_and_are_done_without_where_there_are_none() {
+    let rate = PuntRate { rate: 100, burst: 10 };
+    let with_meters = Ports { punt_rate: Some(rate), ..ports() };
+    for refused in [None, Some(Code::Unimplemented)] {
+        let mut replica = Replica::new(with_meters.clone(), &plan(OURS, &[vip(1), vip(2)], &[]));
+        replica.look_begin(true);
+        let mut target = Target::default();
+        let mut meters = 0;
+        while let Some(write) = replica.next_write(Moment(0)) {
+            let end = match (write.step, refused) {
+                (Step::Meter(set), _) => {
+                    assert_eq!(set, rate);
+                    assert!(target.0.contains_key(&write.key));
+                    meters += 1;
+                    refused.map_or(End::Applied, End::Refused)
+                }
+                _ => target.apply(&write),
+            };
+            replica.settled(write.number, end, Moment(0));
+        }
+        assert_eq!(meters, if refused.is_none() { 2 } else { 1 });
+        assert!(replica.is_settled());
+    }
+}
+
+#[test]
+fn what_fails_is_tried_again_with_longer_waits() {
+    let mut replica = Replica::new(ports(), &plan(OURS, &[], &[]));
+    replica.look_begin(true);
+    let rows = std::iter::from_fn(|| replica.next_write(Moment(0))).collect::<Vec<_>>();
+    rows.iter().for_each(|write| replica.settled(write.number, End::Refused(Code::ResourceExhausted), Moment(0)));
+    let due = |replica: &mut Replica, ms: u64| {
+        let writes: Vec<Write> = std::iter::from_fn(|| replica.next_write(Moment(ms * 1000))).collect();
+        writes.iter().for_each(|write| replica.settled(write.number, End::NotSent, Moment(ms * 1000)));
+        writes.len()
+    };
+    let times = [49, 50, 149, 150, 349, 350];
+    assert_eq!(times.map(|ms| due(&mut replica, ms)), [0, rows.len(), 0, rows.len(), 0, rows.len()]);
+}
+
+/// Any order of plans, neighbours and outcomes: once all is calm, the target has what the last ones want.
+#[test]
+fn the_target_has_what_is_wanted_after_any_order_of_events() {
+    for seed in 0..300 {
+        let mut random = seed * 2 + 1;
+        let mut draw = |n: u64| {
+            random = random_step(random);
+            (random >> 33) % n
+        };
+        let neighbors = neighbors();
+        let mut replica = Replica::new(ports(), &plan(OURS, &[vip(0)], &[]));
+        let (mut target, mut flights, mut late, mut now) = (Target::default(), Vec::<Write>::new(), Vec::new(), 0);
+        replica.look_begin(true);
+        replica.set_with_nexthops(true);
+        let mut last = (vec![vip(0)], OURS);
+        for _ in 0..200 {
+            match draw(12) {
+                0 => {
+                    last = ((0..draw(3)).map(|n| vip(n as u8)).collect(), [2, 0, 0, 0, 0, draw(2) as u8]);
+                    replica.set_plan(&plan(last.1, &last.0, &[]));
+                }
+                1 => drop(learn(&neighbors, draw(4) as u8, mac(draw(3) as u8 + 1))),
+                2 => replica.follow(&neighbors),
+                3..7 => {
+                    if let Some(write) = replica.next_write(Moment(now)) {
+                        assert!(!flights.iter().any(|other| other.key == write.key), "one at a time");
+                        flights.push(write);
+                    }
+                }
+                7..10 if !flights.is_empty() => {
+                    let write = flights.swap_remove(draw(flights.len() as u64) as usize);
+                    let end = match draw(6) {
+                        0 => End::Refused(Code::Aborted),
+                        1 => End::NotSent,
+                        2 => {
+                            late.push(write);
+                            End::Unknown
+                        }
+                        3 => {
+                            target.apply(&write);
+                            End::Unknown
+                        }
+                        _ => target.apply(&write),
+                    };
+                    replica.settled(write.number, end, Moment(now));
+                }
+                10 if !late.is_empty() => {
+                    target.apply(&late.remove(0));
+                }
+                _ => now += draw(200_000),
+            }
+            for id in 1..=4 {
+                let key = RowKey::Nexthop(NexthopKey { nexthop: id });
+                // Only a write that came late can have changed what was acknowledged.
+                if late.is_empty() && replica.reach(&neighbors, NexthopId(id)) == Reach::Ready && !target.0.is_empty() {
+                    assert!(target.0.contains_key(&key));
+                }
+            }
+        }
+        for write in flights.drain(..) {
+            let end = target.apply(&write);
+            replica.settled(write.number, end, Moment(now));
+        }
+        replica.follow(&neighbors);
+        target.follow(&mut replica, Moment(now + 10_000_000));
+        // What came late is found by the next look.
+        late.iter().for_each(|write| {
+            target.apply(write);
+        });
+        replica.look_begin(false);
+        target.0.iter().for_each(|(key, action)| replica.look_found(*key, *action));
+        replica.look_end();
+        target.follow(&mut replica, Moment(now + 20_000_000));
+        let mut expected: Vec<_> = replica.rows.iter().filter_map(|(key, row)| Some((*key, row.desired?))).collect();
+        let mut actual: Vec<_> = target.0.into_iter().collect();
+        expected.sort_by_key(|row| format!("{row:?}"));
+        actual.sort_by_key(|row| format!("{row:?}"));
+        assert_eq!(actual, expected, "seed {seed}");
+        let hops: usize = neighbors.iter().count();
+        assert!(expected.len() >= 3 + hops + last.0.len(), "seed {seed}");
+        assert!(replica.is_settled());
+    }
+}
+
+/// Knuth's constants for a 64-bit linear congruential generator.
+fn random_step(random: u64) -> u64 {
+    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407)
+}

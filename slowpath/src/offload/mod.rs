@@ -94,7 +94,8 @@ impl Settings {
             switch_ports,
             workers: 1,
             punt_rate: None,
-            write: WriteConfig::default(),
+            // Reading a table of 40 000 entries takes it 11 s, in which it writes nothing.
+            write: WriteConfig { timeout: Duration::from_secs(30), ..WriteConfig::default() },
         }
     }
 }

@@ -56,6 +56,8 @@ pub(super) struct Task {
     neighbors: Arc<Neighbors>,
     gate: Arc<fullnat::offload::Gate>,
     rings: Vec<Queue>,
+    /// Whose turn it is to be first.
+    first_ring: usize,
     asks: mpsc::Receiver<Ask>,
     client: Client,
     events: Events,
@@ -80,6 +82,13 @@ pub(super) struct Task {
     last_error: Option<String>,
     /// What the log was told last.
     told: Option<journal::News>,
+}
+
+impl Drop for Task {
+    /// However it ends: workers must not ask in vain for ever.
+    fn drop(&mut self) {
+        self.gate.set(Threshold::Never);
+    }
 }
 
 /// The rings of a worker, and the verdicts that did not fit.
@@ -127,6 +136,7 @@ impl Task {
             neighbors,
             gate: rings.gate,
             rings: rings.workers.into_iter().map(queue).collect(),
+            first_ring: 0,
             asks,
             client,
             events,
@@ -156,8 +166,6 @@ impl Task {
         loop {
             self.round();
             if self.wait().await.is_break() {
-                // Workers must not ask in vain for ever.
-                self.gate.set(Threshold::Never);
                 return;
             }
         }
@@ -186,8 +194,11 @@ impl Task {
     }
 
     fn take_requests(&mut self, now: Moment) {
-        for (number, queue) in self.rings.iter_mut().enumerate() {
-            let worker = WorkerId(number as u8);
+        let rings = self.rings.len();
+        // Another one first in each round, so that none waits for ever behind the others when there is no room for all.
+        self.first_ring = (self.first_ring + 1) % rings.max(1);
+        for number in (0..rings).map(|n| (self.first_ring + n) % rings) {
+            let (queue, worker) = (&mut self.rings[number], WorkerId(number as u8));
             for _ in 0..REQUESTS_PER_ROUND {
                 if !self.book.has_room() {
                     return;

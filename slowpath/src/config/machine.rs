@@ -5,6 +5,7 @@ use std::fs;
 
 use super::Config;
 use super::path::KeyPath;
+use super::target::Tls;
 
 /// The CPUs that are online, as the kernel lists them: `0-3,8`.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
@@ -19,6 +20,15 @@ impl Config {
             for (i, cpu) in self.workers.cpus.iter().enumerate().filter(|(_, cpu)| !online.contains(cpu)) {
                 let message = format!("CPU {cpu} is not online on this machine, which has {} CPUs", online.len());
                 problems.push(self.source.problem(&cpus.item(i), None, message));
+            }
+        }
+        if let Some(Tls { ca, cert, key, .. }) = &self.target.tls {
+            let tls = KeyPath::key("target").join("tls");
+            for (name, path) in [("ca", ca), ("cert", cert), ("key", key)] {
+                if let Some(path) = path.as_ref().filter(|path| !path.is_file()) {
+                    let message = format!("there is no file {} on this machine", path.display());
+                    problems.push(self.source.problem(&tls.join(name), None, message));
+                }
             }
         }
         problems.iter().map(|problem| self.warning(problem)).collect()

@@ -38,17 +38,32 @@ fn no_config_exits_with_2() {
     assert!(String::from_utf8(output.stderr).unwrap().contains("no such file"));
 }
 
-#[test]
-fn what_the_machine_lacks_is_a_warning() {
-    let directory = std::env::temp_dir().join(format!("carom-check-{}", std::process::id()));
-    std::fs::create_dir_all(&directory).unwrap();
-    let path = directory.join("carom.toml");
-    let text = crate::with("[workers]\ncpus = [0, 1023]\n");
+/// The warnings about a text that is accepted.
+fn warnings(text: &str) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("carom.toml");
     std::fs::write(&path, text).unwrap();
     let output = check(&path);
-    std::fs::remove_dir_all(&directory).unwrap();
     assert_eq!(output.status.code(), Some(0));
-    let warnings = String::from_utf8(output.stderr).unwrap();
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn files_for_tls_that_are_not_there_are_warnings() {
+    let good = std::fs::read_to_string(root().join("examples/switch.toml")).unwrap();
+    let here = env!("CARGO_MANIFEST_DIR").to_owned() + "/Cargo.toml";
+    let tls = format!("[target]\ntls = {{ ca = \"{here}\", cert = \"/nowhere/c.pem\", key = \"/nowhere/k.pem\" }}");
+    let warnings = warnings(&good.replace("[target]", &tls));
+    assert_eq!(warnings.lines().count(), 2, "{warnings}");
+    assert!(
+        warnings.contains("warning: target.tls.cert: there is no file /nowhere/c.pem on this machine"),
+        "{warnings}"
+    );
+}
+
+#[test]
+fn what_the_machine_lacks_is_a_warning() {
+    let warnings = warnings(&crate::with("[workers]\ncpus = [0, 1023]\n"));
     assert!(warnings.contains("warning: workers.cpus[1]: CPU 1023 is not online"), "{warnings}");
     assert_eq!(warnings.lines().count(), 1, "{warnings}");
 }

@@ -301,3 +301,62 @@ fn verdicts_do_not_hold_up_packets() {
     rig.poll();
     assert_eq!(rig.total(|c| c.offload.ignored.get()), 40);
 }
+
+/// Frames of all lengths and kinds, with tags and without.
+fn noise(state: &mut u64) -> Vec<u8> {
+    let mut next = || {
+        *state ^= *state << 13;
+        *state ^= *state >> 7;
+        *state ^= *state << 17;
+        *state
+    };
+    let kind = next() % 4;
+    let mut frame: Vec<u8> = match kind {
+        0 => Vec::new(),
+        1 => {
+            let (n, flags, seq, ack) = ((next() % 60) as u8, TcpFlags(next() as u8), next() as u32, next() as u32);
+            punted(carom_p4::Punt::TcpControl, FRONT, &from_client(n, 4000, flags, seq, ack))
+        }
+        2 => tagged(next() as u16, &from_client(1, 4000, TcpFlags::SYN, 1, 0)),
+        _ => punted(carom_p4::Punt::Miss, if next() % 2 == 0 { FRONT } else { BACK }, &[0; 40]),
+    };
+    frame.truncate((next() % 80) as usize);
+    if kind == 0 {
+        frame.resize((next() % 120) as usize, 0);
+        frame.iter_mut().for_each(|byte| *byte = next() as u8);
+    }
+    for _ in 0..next() % 3 {
+        let (at, byte) = (next() as usize, next() as u8);
+        let len = frame.len();
+        if let Some(place) = frame.get_mut(at % len.max(1)) {
+            *place = byte;
+        }
+    }
+    frame
+}
+
+#[test]
+fn whatever_comes_by_the_link_is_counted_and_costs_no_buffer() {
+    let mut rig = rig(2);
+    let mut state = 0x9e37_79b9_7f4a_7c15;
+    for round in 0..4000 {
+        for worker in 0..2 {
+            (0..8).for_each(|_| push(&rig, worker, noise(&mut state)));
+        }
+        rig.poll();
+        if round % 16 == 15 {
+            rig.poll();
+            for frame in rig.sent().iter().flatten() {
+                assert!(PORTS.contains(&injected(frame).0));
+            }
+        }
+    }
+    rig.poll();
+    rig.sent();
+    assert_eq!(rig.mempool.in_use(), 0);
+    assert_eq!(rig.total(|c| c.rx_packets.get()), 4000 * 16);
+    let refused = rig.total(|c| c.dropped(DropReason::NotPunted) + c.dropped(DropReason::UnknownPort));
+    let taken: u64 = (0..8).map(|why| rig.total(|c| c.punts(why))).sum();
+    assert_eq!(refused + taken, 4000 * 16, "each frame is the switch's or dropped at the edge");
+    assert!(refused > 1000 && taken > 1000 && rig.total(|c| c.sessions_created.get()) > 10);
+}

@@ -186,6 +186,16 @@ fn a_server_that_forgot_the_connection_begins_anew_on_the_clients_syn() {
 }
 
 #[test]
+fn a_server_that_begins_anew_may_choose_a_number_near_its_old_one() {
+    for (client, anew) in [(0x5000_0000, true), (5_000, false)] {
+        let mut conn = established();
+        conn.on_segment(Inbound, &seg(SYN, client, 0, 0));
+        let outcome = conn.on_segment(Outbound, &seg(SYN | ACK, 9_000, client + 1, 0));
+        assert_eq!(outcome.to == State::SynRecv, anew, "only both near are of the old handshake");
+    }
+}
+
+#[test]
 fn repeated_syns_and_syn_acks_of_a_living_connection_begin_nothing() {
     let mut conn = established();
     conn.on_segment(Outbound, &seg(ACK, 501, 101, 5_000));

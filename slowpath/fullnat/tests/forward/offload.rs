@@ -257,6 +257,21 @@ fn of_a_session_given_back_nobody_knows_the_last_packet() {
     both_families!(given_back);
 }
 
+fn punted_between<A: Net>() {
+    let mut sim = sim();
+    let (talk, _) = offloaded::<A>(&mut sim);
+    // Both directions show a segment here, then the target forwards much more.
+    talk.up(&mut sim, segment(true, ACK, 9_000, 7_000, b""));
+    talk.down(&mut sim, segment(false, ACK, 7_000, 9_000, b""));
+    talk.up(&mut sim, segment(true, FIN_ACK, 900_000_000, 700_000_000, b""));
+    assert_eq!(sim.session().state, State::FinWait);
+}
+
+#[test]
+fn numbers_seen_while_the_target_forwards_are_not_held_to() {
+    both_families!(punted_between);
+}
+
 fn slow_install<A: Net>() {
     let mut sim = sim();
     Talk::<A>::established(&mut sim, 1, 4000);

@@ -25,6 +25,8 @@
 //! Where paths of different length meet, as with and without a VLAN tag, what the longer one took is subtracted from the
 //! bytes that are left, so that a constant will do behind.
 //!
+//! And it leaves out what `rx` does anyway: to make all headers invalid.
+//!
 //! A program that does not look at `parser_error` never sees a frame that is too short: it is dropped.
 
 use std::collections::{HashMap, HashSet};
@@ -46,7 +48,7 @@ const PARSED: &str = "carom_parsed";
 
 /// The program as the pipeline runs it.
 pub fn program(spec: &Spec) -> Result<Program, SpecError> {
-    let mut apply = spec.apply.clone();
+    let mut apply = without_first_invalidations(&spec.apply);
     let port_in = apply[0].operands[0].clone();
     outputs(&mut apply)?;
     let has_error = spec.find_struct(&spec.metadata).is_some_and(|of| of.field(PARSER_ERROR).is_some());
@@ -76,6 +78,13 @@ pub fn program(spec: &Spec) -> Result<Program, SpecError> {
         tables: spec.tables.clone(),
         instructions: apply.iter().map(Instruction::to_string).collect(),
     })
+}
+
+/// The program starts by making every header invalid, which `rx` has just done.
+fn without_first_invalidations(apply: &[Instruction]) -> Vec<Instruction> {
+    let is_start = |each: &Instruction| matches!(each.op, Op::Rx | Op::Invalidate | Op::Mov) && each.label.is_none();
+    let (start, rest) = apply.split_at(apply.iter().take_while(|each| is_start(each)).count());
+    start.iter().filter(|each| each.op != Op::Invalidate).chain(rest).cloned().collect()
 }
 
 /// A drop becomes the output that drops.

@@ -195,7 +195,12 @@ impl Tables {
 
     /// Makes all writes seen by the program, at once.
     pub fn publish(&mut self) -> Result<(), EntryError> {
-        Ok(self.control.publish(PATIENCE, &mut self.wait)?)
+        self.publish_within(PATIENCE)
+    }
+
+    /// The same with another patience; with none this asks the pipeline, and says whether it is done already.
+    pub fn publish_within(&mut self, patience: Duration) -> Result<(), EntryError> {
+        Ok(self.control.publish(patience, &mut self.wait)?)
     }
 
     fn set_counter(&mut self, counter: CounterNames, index: u32, data: &CounterData) {

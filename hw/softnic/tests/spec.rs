@@ -53,6 +53,7 @@ table out {
 }
 apply {
 	rx m.port_in
+	invalidate h.ethernet
 	extract h.ethernet
 	jmpneq PLAIN h.ethernet.ether_type 0x8100
 	extract h.tag
@@ -93,6 +94,16 @@ fn reads_the_program() {
     let read = block.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
     let read: Vec<String> = read.filter(|line| !line.is_empty() && line != "}").collect();
     assert_eq!(printed, read);
+}
+
+#[test]
+fn a_table_can_have_more_room_and_its_counters_with_it() {
+    let mut spec = Spec::parse(program()).unwrap();
+    assert!(spec.resize("_flow_v4_0", 1 << 18) && !spec.resize("_flow_v5_0", 1 << 18));
+    let size = |name: &str| spec.registers.iter().find(|register| register.name == name).unwrap().size;
+    assert_eq!(size("_flow_v4_count_0_packets"), (1 << 18) + 1);
+    assert_eq!(size("_flow_v4_count_0_bytes"), (1 << 18) + 1);
+    assert_eq!((size("_flow_v6_count_0_packets"), size("_drops")), (0x10001, 64));
 }
 
 #[test]

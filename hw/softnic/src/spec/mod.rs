@@ -52,4 +52,24 @@ impl Spec {
         let (_, of) = self.headers.iter().find(|(header, _)| header == name)?;
         self.find_struct(of)
     }
+
+    /// Gives a table room for so many entries, and the registers that its actions have for each entry likewise. Says
+    /// whether there is such a table.
+    pub fn resize(&mut self, table: &str, size: u32) -> bool {
+        let Some(table) = self.tables.iter_mut().find(|known| known.name == table) else { return false };
+        table.size = size;
+        let is_its_own = |name: &str| table.actions.iter().any(|action| action.name == name);
+        for (_, instructions) in self.actions.iter().filter(|(action, _)| is_its_own(&action.name)) {
+            let numbers = instructions.iter().filter(|each| each.op == Op::EntryId).map(|each| &each.operands[0]);
+            for number in numbers {
+                let by_number = instructions.iter().filter(|each| matches!(each.op, Op::RegAdd | Op::RegWrite));
+                for each in by_number.filter(|each| each.operands[1] == *number) {
+                    let array = self.registers.iter_mut().find(|register| register.name == each.operands[0]);
+                    // Number 0 is a miss.
+                    array.into_iter().for_each(|register| register.size = size.saturating_add(1));
+                }
+            }
+        }
+        true
+    }
 }

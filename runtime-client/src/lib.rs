@@ -28,6 +28,7 @@
 //! - [`Client::bring_up`] sees to it that the target runs a program, and keeps one that runs already.
 //! - [`write::Writer`] batches updates and tells what became of each.
 //! - [`Client::read`] streams entries, [`Events`] brings packets and notices.
+//! - `target` (feature `target`) is what a target needs of the same standard: the arbitration.
 //! - `fake` (feature `fake-target`) is a target in the same process, with faults on demand.
 
 mod backoff;
@@ -42,6 +43,8 @@ mod link;
 pub mod pipeline;
 mod read;
 mod session;
+#[cfg(feature = "target")]
+pub mod target;
 pub mod write;
 
 pub use p4runtime_proto as proto;

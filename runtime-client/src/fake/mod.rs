@@ -1,7 +1,6 @@
 //! A P4Runtime target in the same process: real gRPC over loopback, real tables by P4Info, the standard's arbitration, a
 //! clock moved by hand, and faults on demand. It forwards no packets; [`FakeTarget::hit`] says what packets would have done.
 
-mod arbitration;
 mod cable;
 mod chaos;
 mod sample;

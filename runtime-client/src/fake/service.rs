@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TlsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::arbitration::StreamId;
 use super::cable::Cut;
 use super::state::{Mailbox, State};
 use crate::proto::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
@@ -24,7 +23,7 @@ use crate::proto::p4::v1::{
     SetForwardingPipelineConfigRequest, SetForwardingPipelineConfigResponse, StreamError, StreamMessageRequest,
     StreamMessageResponse, WriteRequest, WriteResponse, stream_error,
 };
-use crate::write::pack_errors;
+use crate::target::{StreamId, pack_errors};
 
 /// Entities of one message of a read.
 const READ_CHUNK: usize = 128;

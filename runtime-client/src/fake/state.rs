@@ -6,19 +6,20 @@ use std::collections::HashMap;
 use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::arbitration::{Arbitration, Notices, StreamId};
 use super::chaos::{CutAt, Dice, Lie};
 use super::schema::{Schema, error};
 use super::table::Tables;
 use super::{FakeConfig, FakeStats};
 use crate::Code;
 use crate::election::ElectionId;
+use crate::proto::google::rpc;
 use crate::proto::p4::v1::set_forwarding_pipeline_config_request::Action;
 use crate::proto::p4::v1::stream_message_response::Update as Theirs;
 use crate::proto::p4::v1::{
     Entity, Error, ForwardingPipelineConfig, IdleTimeoutNotification, PacketIn, PacketOut, ReadRequest,
     SetForwardingPipelineConfigRequest, StreamMessageResponse, Update, WriteRequest, forwarding_pipeline_config,
 };
+use crate::target::{Arbitration, Notices, StreamId};
 
 /// Messages to one controller.
 pub(super) type Mailbox = mpsc::UnboundedSender<Result<StreamMessageResponse, Status>>;
@@ -84,10 +85,26 @@ impl State {
 
     pub fn announce(&mut self, mut notices: Notices) {
         if let Some(lie) = self.dice.chaos.lie {
-            self.arbitration.lies(&mut notices, lie);
+            self.tell(&mut notices, lie);
         }
         for (stream, notice) in notices {
             self.send(stream, Theirs::Arbitration(notice));
+        }
+    }
+
+    /// Makes a lie of what controllers are told.
+    fn tell(&self, notices: &mut Notices, lie: Lie) {
+        for (stream, notice) in notices {
+            let code = match lie {
+                Lie::AllPrimary | Lie::AllPrimaryByOwnId => Code::Ok,
+                Lie::AllBackup => Code::AlreadyExists,
+                Lie::RefusePrimary => continue,
+            };
+            if lie == Lie::AllPrimaryByOwnId {
+                let role = notice.role.as_ref().map_or("", |role| &role.name);
+                notice.election_id = self.arbitration.id_of(role, *stream).map(Into::into);
+            }
+            notice.status = Some(rpc::Status { code: code as i32, ..rpc::Status::default() });
         }
     }
 

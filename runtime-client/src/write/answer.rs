@@ -79,9 +79,10 @@ fn outcome(error: p4::Error) -> Outcome {
     }
 }
 
-/// The status a target answers a partly failed batch with.
-#[cfg(any(test, feature = "fake-target"))]
-pub(crate) fn pack_errors(errors: &[p4::Error]) -> Status {
+/// The status a target answers a partly failed batch with: one result for each update, those that were applied with code
+/// 0.
+#[cfg(any(test, feature = "target"))]
+pub fn pack_errors(errors: &[p4::Error]) -> Status {
     let details = errors
         .iter()
         .map(|error| prost_types::Any {

@@ -4,14 +4,12 @@
 //! are there. Between two updates of one key the later one waits for the answer to the earlier; between keys there is no
 //! order, neither within a batch nor among batches (P4Runtime, "Batching and Ordering of Updates").
 
-mod answer;
+pub(crate) mod answer;
 mod batch;
 mod codec;
 mod wire;
 mod writer;
 
 pub use answer::Outcome;
-#[cfg(feature = "fake-target")]
-pub(crate) use answer::pack_errors;
 pub use wire::{Action, Entity, Entry, Kind, Match, MatchValue, Param, Update, canonical};
 pub use writer::{Settled, WriteConfig, WriteStats, Writer};

@@ -4,17 +4,16 @@ use std::collections::HashMap;
 
 use tonic::Status;
 
-use super::chaos::Lie;
 use crate::Code;
 use crate::election::ElectionId;
 use crate::proto::google::rpc;
 use crate::proto::p4::v1::{MasterArbitrationUpdate, Role};
 
-/// One stream of a controller.
-pub(super) type StreamId = u64;
+/// One stream of a controller, by a number that its target gives it.
+pub type StreamId = u64;
 
-/// Messages to streams.
-pub(super) type Notices = Vec<(StreamId, MasterArbitrationUpdate)>;
+/// Messages to streams, in the order in which they are to be sent.
+pub type Notices = Vec<(StreamId, MasterArbitrationUpdate)>;
 
 #[derive(Debug)]
 struct Member {
@@ -34,7 +33,7 @@ struct Election {
 
 /// All roles of one device.
 #[derive(Debug)]
-pub(super) struct Arbitration {
+pub struct Arbitration {
     device_id: u64,
     most_controllers: usize,
     roles: HashMap<String, Election>,
@@ -43,11 +42,16 @@ pub(super) struct Arbitration {
 }
 
 impl Arbitration {
+    /// Nobody has come yet. More controllers of a role are refused.
     pub fn new(device_id: u64, most_controllers: usize) -> Self {
         Self { device_id, most_controllers, roles: HashMap::new(), streams: HashMap::new() }
     }
 
-    /// A controller's message. An error ends its stream.
+    /// A controller's message. Returns what to tell whom.
+    ///
+    /// # Errors
+    ///
+    /// The status to end the stream with; call [`Arbitration::leave`] then.
     pub fn update(&mut self, stream: StreamId, update: MasterArbitrationUpdate) -> Result<Notices, Status> {
         let known = self.streams.get(&stream);
         if update.device_id != self.device_id {
@@ -75,7 +79,7 @@ impl Arbitration {
         Ok(election.decide(self.device_id, stream, id, role))
     }
 
-    /// A stream ended.
+    /// A stream ended. Returns what to tell whom.
     pub fn leave(&mut self, stream: StreamId) -> Notices {
         let Some(name) = self.streams.remove(&stream) else { return Notices::new() };
         let Some(election) = self.roles.get_mut(&name) else { return Notices::new() };
@@ -88,6 +92,10 @@ impl Arbitration {
     }
 
     /// Whether a request with this id comes from the primary of the role.
+    ///
+    /// # Errors
+    ///
+    /// The status to refuse the request with.
     pub fn check(&self, role: &str, id: Option<ElectionId>) -> Result<(), Status> {
         let election = self.roles.get(role);
         // Requests of a role nobody took up yet are those of a client that is not primary.
@@ -109,22 +117,9 @@ impl Arbitration {
         self.roles.values().filter_map(|election| election.primary).collect()
     }
 
-    /// What all would be told now, as a lie.
-    pub fn lies(&self, notices: &mut Notices, lie: Lie) {
-        for (stream, notice) in notices {
-            let name = notice.role.as_ref().map_or("", |role| &role.name);
-            let Some(election) = self.roles.get(name) else { continue };
-            let own = election.members.iter().find(|member| member.stream == *stream).and_then(|member| member.id);
-            let code = match lie {
-                Lie::AllPrimary | Lie::AllPrimaryByOwnId => Code::Ok,
-                Lie::AllBackup => Code::AlreadyExists,
-                Lie::RefusePrimary => continue,
-            };
-            if lie == Lie::AllPrimaryByOwnId {
-                notice.election_id = own.map(Into::into);
-            }
-            notice.status = Some(rpc::Status { code: code as i32, ..rpc::Status::default() });
-        }
+    /// The election id a stream of a role stands with.
+    pub fn id_of(&self, role: &str, stream: StreamId) -> Option<ElectionId> {
+        self.roles.get(role)?.members.iter().find(|member| member.stream == stream)?.id
     }
 
     /// What all controllers are told when asked for no reason.

@@ -160,7 +160,8 @@ fn writing(eal: &Eal, pool: Mempool, entries: u32) {
 fn main() {
     let memory = Memory::Auto { mb: 1024 };
     let eal = Eal::init(EalConfig { memory, ..Default::default() }).expect("EAL");
-    let pool = Mempool::new(&eal, "rate", MempoolConfig { mbufs: 1023, cache: 0, ..Default::default() }).expect("mbufs");
+    let pool =
+        Mempool::new(&eal, "rate", MempoolConfig { mbufs: 1023, cache: 0, ..Default::default() }).expect("mbufs");
     println!("memory: {}", eal.memory());
     for entries in [1_000, 100_000, ROOM] {
         writing(&eal, pool, entries);

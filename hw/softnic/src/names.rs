@@ -58,6 +58,8 @@ pub struct TableNames {
     pub actions: Vec<ActionNames>,
     /// Its direct counter.
     pub counter: Option<CounterNames>,
+    /// The controller's id of what it does on a miss, where P4Info has it.
+    pub default_action: Option<u32>,
 }
 
 /// All of a program.
@@ -213,7 +215,9 @@ impl TableNames {
             let (id, name) = preamble(&counter.preamble);
             CounterNames::new(id, name, registers)
         });
-        Ok(TableNames { id, index, key, actions, counter: counter.transpose()? })
+        let initial = table.initial_default_action.as_ref().map(|initial| initial.action_id);
+        let default_action = Some(table.const_default_action_id).filter(|id| *id != 0).or(initial);
+        Ok(TableNames { id, index, key, actions, counter: counter.transpose()?, default_action })
     }
 
     /// An action, by the controller's id.

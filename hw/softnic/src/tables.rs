@@ -162,7 +162,7 @@ impl Tables {
         let number = self.control.insert(at, key, action, data)?;
         if let Some(counter) = counted {
             let data = entry.counter_data.unwrap_or_default();
-            self.set_counter(counter, number + 1, &data);
+            self.set_registers(counter, number + 1, &data);
         }
         let (now, packets) = (self.now(), entry.counter_data.map_or(0, |data| data.packet_count as u64));
         self.keep(at, number, Row { packets, last_hit: now, ..Row::of(entry, action, now) });
@@ -176,7 +176,7 @@ impl Tables {
         let (key, data) = self.scratch.split_at(self.control.tables()[at].key_bytes as usize);
         let number = self.control.modify(at, key, action, data)?;
         if let (Some(counter), Some(data)) = (self.names.tables[at].counter, &entry.counter_data) {
-            self.set_counter(counter, number + 1, data);
+            self.set_registers(counter, number + 1, data);
         }
         let now = self.now();
         let Row { packets, last_hit, .. } = self.stores[at].rows[number as usize].clone();
@@ -203,7 +203,7 @@ impl Tables {
         Ok(self.control.publish(patience, &mut self.wait)?)
     }
 
-    fn set_counter(&mut self, counter: CounterNames, index: u32, data: &CounterData) {
+    fn set_registers(&mut self, counter: CounterNames, index: u32, data: &CounterData) {
         self.control.write_register(counter.packets, index, data.packet_count as u64);
         if let Some(bytes) = counter.bytes {
             self.control.write_register(bytes, index, data.byte_count as u64);
@@ -219,6 +219,39 @@ impl Tables {
     pub fn counter(&self, id: u32, index: u32) -> Option<CounterData> {
         let counter = self.names.counters.iter().find(|counter| counter.id == id && index < counter.size)?;
         Some(self.get_counter(*counter, index))
+    }
+
+    /// Sets a cell of a counter that is not a table's, and says whether there is such a one.
+    pub fn set_counter(&mut self, id: u32, index: u32, data: &CounterData) -> bool {
+        let counter = self.names.counters.iter().find(|counter| counter.id == id && index < counter.size).copied();
+        counter.inspect(|counter| self.set_registers(*counter, index, data)).is_some()
+    }
+
+    /// Sets the counter of the entry with this key.
+    pub fn set_direct_counter(&mut self, entry: &TableEntry, data: &CounterData) -> Result<(), EntryError> {
+        let at = self.place(entry.table_id)?;
+        self.encode_key(at, entry)?;
+        let counter = self.names.tables[at].counter.ok_or(EntryError::State)?;
+        let number = self.control.find(at, &self.scratch).ok_or(EntryError::Missing)?;
+        self.set_registers(counter, number + 1, data);
+        Ok(())
+    }
+
+    /// Whether there is an entry with this key.
+    pub fn contains(&mut self, entry: &TableEntry) -> Result<bool, EntryError> {
+        let at = self.place(entry.table_id)?;
+        self.encode_key(at, entry)?;
+        Ok(self.control.find(at, &self.scratch).is_some())
+    }
+
+    /// What a table does on a miss, where P4Info says it.
+    pub fn default_entry(&self, table_id: u32) -> Result<Option<TableEntry>, EntryError> {
+        let default = self.names.tables[self.place(table_id)?].default_action;
+        Ok(default.map(|action_id| {
+            let call = table_action::Type::Action(Action { action_id, params: Vec::new() });
+            let action = Some(TableAction { r#type: Some(call) });
+            TableEntry { table_id, action, is_default_action: true, ..TableEntry::default() }
+        }))
     }
 
     /// The key of an entry into the scratch space.
@@ -293,12 +326,21 @@ impl Tables {
         Ok(number.map(|number| self.show(at, number as usize, wanted)))
     }
 
-    /// Calls `with` for all entries of a table, by number. As for [`Tables::read_one`].
-    pub fn read_all(&self, wanted: &TableEntry, mut with: impl FnMut(TableEntry)) -> Result<(), EntryError> {
-        let at = self.place(wanted.table_id)?;
-        let live = self.stores[at].rows.iter().enumerate().filter(|(_, row)| row.live);
-        live.for_each(|(number, _)| with(self.show(at, number, wanted)));
-        Ok(())
+    /// Calls `with` for entries of a table whose numbers are not below `from`, in order, at most so many. As for
+    /// [`Tables::read_one`]; a table that is not there has none. Returns where to go on, none at the end.
+    pub fn read_from(
+        &self,
+        wanted: &TableEntry,
+        from: u32,
+        most: usize,
+        mut with: impl FnMut(TableEntry),
+    ) -> Option<u32> {
+        let at = self.place(wanted.table_id).ok()?;
+        let rows = self.stores[at].rows.iter().enumerate().skip(from as usize);
+        let mut live = rows.filter(|(_, row)| row.live).map(|(number, _)| number);
+        live.by_ref().take(most).for_each(|number| with(self.show(at, number, wanted)));
+        // Numbers fit.
+        live.next().map(|number| number as u32)
     }
 
     fn show(&self, at: usize, number: usize, wanted: &TableEntry) -> TableEntry {

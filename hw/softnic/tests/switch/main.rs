@@ -5,6 +5,7 @@
 mod file;
 mod golden;
 mod rig;
+mod server;
 
 use std::path::{Path, PathBuf};
 

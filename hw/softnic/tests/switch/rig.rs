@@ -69,14 +69,23 @@ impl Wire for End {
     }
 }
 
+/// Wires with these numbers.
+pub type Wires = Vec<(u32, Box<dyn Wire>)>;
+
+/// Cables with these numbers, and their far ends.
+pub fn cables(numbers: &[u32], pool: Mempool) -> (Vec<Cable>, Wires) {
+    let cables: Vec<Cable> = numbers.iter().map(|_| Cable::default()).collect();
+    let wire = |(number, cable): (&u32, &Cable)| (*number, Box::new(End(cable.clone(), pool)) as Box<dyn Wire>);
+    let wires = numbers.iter().zip(&cables).map(wire).collect();
+    (cables, wires)
+}
+
 /// The program, over cables with these numbers.
 pub fn switch(numbers: &[u32]) -> (Pipeline, Control, Vec<Cable>, Mempool) {
     let spec = Spec::parse(str::from_utf8(PNA_SPEC).unwrap()).unwrap();
     let program = softnic::guard::program(&spec).unwrap();
     let pool = pool(1023);
-    let cables: Vec<Cable> = numbers.iter().map(|_| Cable::default()).collect();
-    let wire = |(number, cable): (&u32, &Cable)| (*number, Box::new(End(cable.clone(), pool)) as Box<dyn Wire>);
-    let wires = numbers.iter().zip(&cables).map(wire).collect();
+    let (cables, wires) = cables(numbers, pool);
     let (pipeline, control) = Pipeline::build(eal(), &program, wires).unwrap();
     (pipeline, control, cables, pool)
 }

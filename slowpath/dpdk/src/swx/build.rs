@@ -18,8 +18,6 @@ use crate::os;
 /// Why a pipeline could not be made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum BuildError {
-    /// Without wires there is nothing to do.
-    NoWires,
     /// Two wires have this number, or it is above 4095.
     Wire {
         /// The number.
@@ -56,7 +54,6 @@ pub enum BuildError {
 impl fmt::Display for BuildError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BuildError::NoWires => f.write_str("a pipeline needs at least one port"),
             BuildError::Wire { number } => {
                 write!(f, "port {number}: ports have different numbers, and none above 4095")
             }
@@ -111,7 +108,7 @@ fn refused(ret: i32, what: impl FnOnce() -> String) -> Result<(), BuildError> {
 impl Pipeline {
     /// Makes a pipeline that runs this program on packets of these wires.
     ///
-    /// Tables are empty. Nothing happens until [`Pipeline::run`] is called, again and again.
+    /// Tables are empty. Without wires it is made to [replace](Pipeline::replace) another one. Nothing happens until [`Pipeline::run`] is called, again and again.
     pub fn build(
         eal: &Eal,
         program: &Program,

@@ -182,6 +182,15 @@ impl Pipeline {
         }
     }
 
+    /// Goes on with another program: packets under way leave by this one, and all that come after by that one, over the
+    /// same wires. Wires that `other` has come to this one's end.
+    pub fn replace(&mut self, mut other: Pipeline) {
+        self.drain();
+        self.io_mut().flush();
+        other.io_mut().adopt(self.io_mut());
+        *self = other;
+    }
+
     /// The wires by number, and what passed them.
     pub fn wires(&self) -> Vec<(u32, WireStats)> {
         self.io().stats().collect()

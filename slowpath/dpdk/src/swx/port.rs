@@ -106,9 +106,6 @@ impl Io {
             *place.ok_or(BuildError::Wire { number })? = links.len() as u16 + 1;
             links.push(Link { number, wire, out: Burst::new(), stats: WireStats::default() });
         }
-        if links.is_empty() {
-            return Err(BuildError::NoWires);
-        }
         Ok(Box::new(Io {
             links,
             by_number,
@@ -145,6 +142,15 @@ impl Io {
         }
     }
 
+    /// Takes the wires of another one, with what waits to be let in there.
+    pub(super) fn adopt(&mut self, other: &mut Io) {
+        std::mem::swap(&mut self.links, &mut other.links);
+        std::mem::swap(&mut self.by_number, &mut other.by_number);
+        std::mem::swap(&mut self.ready, &mut other.ready);
+        std::mem::swap(&mut self.current, &mut other.current);
+        std::mem::swap(&mut self.nowhere, &mut other.nowhere);
+    }
+
     /// Numbers and statistics of the wires.
     pub(super) fn stats(&self) -> impl Iterator<Item = (u32, WireStats)> {
         self.links.iter().map(|link| (link.number, link.stats))
@@ -159,6 +165,9 @@ impl Io {
     #[inline]
     fn next(&mut self) -> Option<(Mbuf, u32)> {
         if self.ready.is_empty() {
+            if self.links.is_empty() {
+                return None;
+            }
             self.current = if self.current + 1 == self.links.len() { 0 } else { self.current + 1 };
             let link = &mut self.links[self.current];
             link.wire.receive(&mut self.ready);

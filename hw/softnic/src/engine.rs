@@ -1,0 +1,105 @@
+//! The thread that packets are forwarded on.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use dpdk::Eal;
+use dpdk::swx::{BuildError, Field, Pipeline, Program, Struct, Wire};
+
+/// Rounds without a packet until the thread starts to rest.
+const PATIENT_ROUNDS: u32 = 256;
+/// How long it rests. Packets wait that much longer when they come after a pause.
+const REST: Duration = Duration::from_micros(50);
+
+/// Why no packets can be forwarded.
+#[derive(Debug)]
+pub enum EngineError {
+    /// The wires or DPDK's memory.
+    Pipeline(BuildError),
+    /// The system has no thread for it.
+    Thread(io::Error),
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EngineError::Pipeline(error) => error.fmt(f),
+            EngineError::Thread(error) => write!(f, "no thread for the pipeline: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+/// What a switch does without a program: it drops.
+fn nothing() -> Program {
+    let words = |names: [&str; 2]| names.map(|name| Field { name: name.into(), bits: 32 }).to_vec();
+    Program {
+        structs: vec![
+            Struct { name: "prefix_t".into(), fields: words(["port", "left"]) },
+            Struct { name: "meta_t".into(), fields: words(["port_in", "port_out"]) },
+        ],
+        headers: vec![("prefix".into(), "prefix_t".into())],
+        metadata: "meta_t".into(),
+        instructions: vec!["rx m.port_in".into(), format!("tx {}", dpdk::swx::OUTPUT_DROP)],
+        ..Program::default()
+    }
+}
+
+/// Runs a pipeline on a thread of its own, until dropped.
+pub struct Engine {
+    others: Sender<Pipeline>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Starts the thread, pinned to `cpu` when one is given and allowed. Until there is a program, everything that comes
+    /// by the wires is dropped.
+    pub fn start(eal: Eal, wires: Vec<(u32, Box<dyn Wire>)>, cpu: Option<usize>) -> Result<Engine, EngineError> {
+        let (pipeline, _) = Pipeline::build(&eal, &nothing(), wires).map_err(EngineError::Pipeline)?;
+        let (others, inbox) = channel();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let run = move || {
+            // Without it mempools are slower and all works the same.
+            let _lcore = dpdk::register_thread(&eal, cpu);
+            run(pipeline, &inbox, &stopped);
+        };
+        let thread = thread::Builder::new().name("softnic".into()).spawn(run);
+        Ok(Engine { others, stop, thread: Some(thread.map_err(EngineError::Thread)?) })
+    }
+
+    /// Goes on with another pipeline, over the same wires.
+    pub fn replace(&self, other: Pipeline) {
+        // The thread ends only when this is dropped.
+        let _ = self.others.send(other);
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // What it panicked of, if it did, was said when it did.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+fn run(mut pipeline: Pipeline, inbox: &Receiver<Pipeline>, stop: &AtomicBool) {
+    let mut idle = 0;
+    while !stop.load(Ordering::Relaxed) {
+        if let Ok(other) = inbox.try_recv() {
+            pipeline.replace(other);
+        }
+        idle = if pipeline.run() { idle + 1 } else { 0 };
+        if idle > PATIENT_ROUNDS {
+            idle = PATIENT_ROUNDS;
+            thread::sleep(REST);
+        }
+    }
+}

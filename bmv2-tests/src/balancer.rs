@@ -38,13 +38,29 @@ struct Files {
 }
 
 impl Balancer {
-    /// Starts `carom run` in the topology's namespace and waits until it forwards.
+    /// Starts `carom run` in the topology's namespace and waits until it forwards, with its switch if there is one.
     pub fn start(topology: &Topology, config: &Config) -> Result<Self> {
         let binary = binary()?;
         let command = topology.balancer.command(&binary);
         let balancer = Self::spawn(command, topology.dir(), config)?;
         balancer.wait_until_ready()?;
+        if let Some(switch) = &topology.switch {
+            balancer.wait_for_the_switch().with_context(|| switch.state())?;
+        }
         Ok(balancer)
+    }
+
+    /// Waits until the switch's tables are as the balancer wants them.
+    pub fn wait_for_the_switch(&self) -> Result<()> {
+        let mut last = None;
+        let ready = || {
+            let target = self.target();
+            let is_ready = target.as_ref().is_ok_and(|target| target["ready"] == true);
+            last = Some(target);
+            is_ready
+        };
+        ensure!(wait(PATIENCE, ready), "the switch does not become ready: {last:?}; the log:\n{}", self.log_tail());
+        Ok(())
     }
 
     /// Starts `carom run` by a command that only lacks its arguments, with files in `dir`; does not wait.
@@ -129,6 +145,11 @@ impl Balancer {
     /// The rows of `carom <what>`, which are under the key of the same name.
     pub fn rows(&self, what: &str) -> Result<Vec<Value>> {
         items(&self.query(&[what])?, what)
+    }
+
+    /// The switch as the balancer sees it.
+    pub fn target(&self) -> Result<Value> {
+        self.rows("targets")?.pop().context("the balancer has no switch")
     }
 
     /// Puts another config in force and waits until it is.

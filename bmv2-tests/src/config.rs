@@ -8,6 +8,9 @@ use crate::topology::{
     Arms, BALANCER_BACK, BALANCER_FRONT, BALANCER_MACS, Dual, LIP_FIRST, LIP_LAST, ROUTER_BACK, SERVERS, Topology,
 };
 
+/// Room for sessions of each family when a test needs no more: a test machine has neither huge pages nor much memory.
+pub const SESSIONS: u32 = 50_000;
+
 /// A transport protocol of a service.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Protocol {
@@ -136,6 +139,8 @@ pub struct Interface {
 pub struct Config {
     /// Worker threads.
     pub workers: u16,
+    /// Room for sessions of each family.
+    pub sessions: u32,
     /// The switch; none: the slow path has the interfaces itself.
     pub switch: Option<SwitchConfig>,
     /// Network interfaces.
@@ -170,6 +175,7 @@ impl Config {
         };
         Config {
             workers: 1,
+            sessions: SESSIONS,
             switch: topology.switch.is_some().then(SwitchConfig::default),
             interfaces: match topology.arms {
                 Arms::One => vec![interface(0, BALANCER_BACK, Some(ROUTER_BACK))],
@@ -206,8 +212,7 @@ impl Config {
 impl fmt::Display for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "[workers]\ncount = {}\n", self.workers)?;
-        // Small tables: a test machine has neither huge pages nor much memory.
-        writeln!(f, "[limits]\nsessions = 50000\nsessions6 = 20000\n")?;
+        writeln!(f, "[limits]\nsessions = {0}\nsessions6 = {0}\n", self.sessions)?;
         writeln!(f, "[dpdk]\nfile_prefix = \"{}\"\nmemory_mb = 256\n", self.file_prefix)?;
         writeln!(f, "[admin]\nsocket = \"{}\"\n", self.socket)?;
         if let Some(seed) = self.seed {

@@ -99,6 +99,11 @@ impl<'a> Control<'a> {
         Ok(())
     }
 
+    /// The cookie of the program the switch runs; none: it has no program.
+    pub fn cookie(&self) -> Result<Option<u64>> {
+        self.ask(async |client| Ok(client.cookie().await?))
+    }
+
     /// Inserts one entry.
     pub fn insert<K: Key + Sync>(&self, key: K, action: K::Action) -> Result<()>
     where

@@ -6,8 +6,9 @@ use anyhow::Result;
 
 use crate::balancer::Balancer;
 use crate::config::{Config, Protocol, Service};
+use crate::control::Control;
 use crate::http::HttpServer;
-use crate::switch::Switch;
+use crate::switch::{self, Switch};
 use crate::target::Target;
 use crate::topology::{Arms, CLIENT, Dual, Load, Topology};
 use crate::udp::UdpEcho;
@@ -76,6 +77,11 @@ impl Lab {
     /// The switch. Panics without one: the test is for targets that have it.
     pub fn switch(&self) -> &Switch {
         self.topology.switch.as_ref().expect("a target with a switch")
+    }
+
+    /// A second controller of the switch, that reads.
+    pub fn control(&self) -> Result<Control<'_>> {
+        switch::reader(&self.topology.balancer)
     }
 
     /// Puts [`Lab::config`], as it is now, in force.

@@ -73,6 +73,8 @@ impl Switch {
         ensure!(netns.name() == self.netns, "the switch belongs into {}", self.netns);
         let binary = simple_switch().context("no simple_switch_grpc in CAROM_BMV2 or PATH")?;
         let mut command = netns.command(&binary);
+        // Without a place for its log BMv2 still writes every line, to nowhere, unless told not to.
+        command.args(["--log-level", "off"]);
         command.args(["--no-p4", "--device-id", &DEVICE_ID.to_string(), "--thrift-port", "9090"]);
         // The default is a file that all switches of a machine share.
         command.args(["--notifications-addr", &format!("ipc://{}", self.dir.join("switch.ipc").display())]);
@@ -86,7 +88,7 @@ impl Switch {
         *self.child() = Some(child);
         let listening = || netns.run(|| std::net::TcpStream::connect(ADDRESS)).is_ok() || !self.is_running();
         let up = wait(PATIENCE, listening);
-        ensure!(up && self.is_running(), "the switch does not come up; its output:\n{}", self.log_tail());
+        ensure!(up && self.is_running(), "the switch does not come up: {}", self.state());
         Ok(())
     }
 
@@ -102,6 +104,17 @@ impl Switch {
     /// Whether the process is there.
     pub fn is_running(&self) -> bool {
         self.child().as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
+    }
+
+    /// Whether it runs, and the end of its output, for people.
+    pub fn state(&self) -> String {
+        let state = match self.child().as_mut().map(Child::try_wait) {
+            None => "is off".to_owned(),
+            Some(Ok(None)) => "runs".to_owned(),
+            Some(Ok(Some(status))) => format!("has ended: {status}"),
+            Some(Err(error)) => error.to_string(),
+        };
+        format!("the switch {state}; its output:\n{}", self.log_tail())
     }
 
     fn child(&self) -> std::sync::MutexGuard<'_, Option<Child>> {
@@ -122,8 +135,7 @@ impl Switch {
 impl Drop for Switch {
     fn drop(&mut self) {
         if thread::panicking() {
-            let state = if self.is_running() { "runs" } else { "has ended" };
-            eprintln!("--- the switch {state}; its output:\n{}", self.log_tail());
+            eprintln!("--- {}", self.state());
         }
         self.power_off();
     }

@@ -63,6 +63,14 @@ impl Connection {
         Ok(Response { status, body })
     }
 
+    /// Uploads the first `bytes` of [`Blob`] and waits for the server's SHA-256 of them, in hex.
+    pub fn put(&mut self, bytes: u64) -> io::Result<String> {
+        let mut out = self.reader.get_ref();
+        write!(out, "PUT /blob HTTP/1.1\r\nHost: carom\r\nContent-Length: {bytes}\r\n\r\n")?;
+        io::copy(&mut Blob::new(bytes), &mut out)?;
+        Ok(self.receive()?.text())
+    }
+
     /// Sends a request and waits for its answer.
     pub fn get(&mut self, path: &str) -> io::Result<Response> {
         self.send(path)?;
@@ -112,11 +120,7 @@ pub fn download(from: SocketAddr, bytes: u64) -> io::Result<Transfer> {
 /// Uploads the first `bytes` of [`Blob`]; the hash is the server's.
 pub fn upload(to: SocketAddr, bytes: u64) -> io::Result<Transfer> {
     let start = Instant::now();
-    let mut connection = Connection::open(to)?;
-    let mut out = connection.reader.get_ref();
-    write!(out, "PUT /blob HTTP/1.1\r\nHost: carom\r\nContent-Length: {bytes}\r\n\r\n")?;
-    io::copy(&mut Blob::new(bytes), &mut out)?;
-    let sha256 = connection.receive()?.text();
+    let sha256 = Connection::open(to)?.put(bytes)?;
     Ok(Transfer { bytes, sha256, elapsed: start.elapsed() })
 }
 

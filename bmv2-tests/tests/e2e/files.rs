@@ -14,7 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use bmv2_tests::balancer::{self, Balancer, wait};
-use bmv2_tests::config::{Attachment, Config, Interface, Protocol, Service};
+use bmv2_tests::config::{Attachment, Config, Interface, Protocol, SESSIONS, Service};
 use bmv2_tests::netns;
 use bmv2_tests::packet::{Ends, Packet, flag, proto, toa_option};
 use bmv2_tests::pcap::{self, Record};
@@ -40,6 +40,7 @@ fn config(dir: &Path) -> Config {
     let one_server = |name: &str, protocol, vip: IpAddr, port| Service::new(name, protocol, vip, port).weights(&[1]);
     Config {
         workers: 1,
+        sessions: SESSIONS,
         switch: None,
         interfaces: vec![Interface {
             name: "files".to_owned(),

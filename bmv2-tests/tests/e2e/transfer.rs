@@ -8,9 +8,13 @@ use bmv2_tests::blob::{self, Blob};
 use bmv2_tests::config::{Protocol, Service};
 use bmv2_tests::http::{self, Connection};
 use bmv2_tests::lab::{HTTP, Lab, http_services};
+use bmv2_tests::target::Target;
 use bmv2_tests::topology::{Arms, Load};
 
-const LARGE: u64 = 200 << 20;
+/// Bytes of a large transfer.
+fn large() -> u64 {
+    Target::from_env().unwrap().share_of(200 << 20)
+}
 
 /// Drop reasons that only say that a sender was faster than the machine.
 const RING_FULL: [&str; 2] = ["tx_full", "handover_full"];
@@ -23,10 +27,11 @@ fn large_transfer(arms: Arms, workers: u16, v6: bool) {
         return;
     }
     let lab = Lab::start(arms, Load::Alone, |config, vip| http_services(config.workers(workers), vip)).unwrap();
-    let expected = blob::sha256(Blob::new(LARGE)).unwrap().0;
+    let large = large();
+    let expected = blob::sha256(Blob::new(large)).unwrap().0;
     let service = lab.service(HTTP)[usize::from(v6)];
-    let (down, up) = lab.on_client(|| (http::download(service, LARGE).unwrap(), http::upload(service, LARGE).unwrap()));
-    assert_eq!((down.bytes, down.sha256.as_str()), (LARGE, expected.as_str()), "download");
+    let (down, up) = lab.on_client(|| (http::download(service, large).unwrap(), http::upload(service, large).unwrap()));
+    assert_eq!((down.bytes, down.sha256.as_str()), (large, expected.as_str()), "download");
     assert_eq!(up.sha256, expected, "upload");
     eprintln!("{arms:?} arms, {workers} workers: {:.0} Mbit/s down, {:.0} up", down.mbps(), up.mbps());
 }
@@ -68,7 +73,8 @@ fn iperf3_loses_nothing_but_to_full_rings() {
     });
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
     let rate = report["end"]["sum_received"]["bits_per_second"].as_f64().unwrap();
-    assert!(rate > 50e6, "only {rate} bit/s got through");
+    let least = Target::from_env().unwrap().share_of(50_000_000) as f64;
+    assert!(rate > least, "only {rate} bit/s got through");
     let drops = lab.balancer.drops().unwrap();
     let known = |reason: &str| RING_FULL.contains(&reason) || BACKGROUND.contains(&reason);
     let unexpected: BTreeMap<_, _> = drops.iter().filter(|(reason, _)| !known(reason)).collect();

@@ -1,14 +1,30 @@
 //! What only shows with a switch in front of the slow path: the P4 program on BMv2, real kernel TCP.
 
+mod accounts;
+mod changes;
+mod errors;
+mod flood;
+mod outage;
 mod plumbing;
+mod room;
+mod traffic;
 
 use std::io::Write;
+use std::time::Duration;
 
+use bmv2_tests::balancer::wait;
+use bmv2_tests::config::Config;
+use bmv2_tests::control::{Control, Flow};
+use bmv2_tests::lab::{Lab, all_services};
 use bmv2_tests::netns;
 use bmv2_tests::target::Target;
+use bmv2_tests::topology::{Dual, Load};
 
 /// The target of all tests here.
 const TARGET: Target = Target::Bmv2;
+
+/// How long a session may take to be offloaded, or its entries to go.
+const SOON: Duration = Duration::from_secs(15);
 
 /// True, after one visible line, when this machine cannot run them.
 fn skipped() -> bool {
@@ -19,4 +35,64 @@ fn skipped() -> bool {
         let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: {reason}");
     }
     reason.is_some()
+}
+
+/// All services of both families, every session offloaded as soon as it may be, and ends of sessions that do not take long.
+fn lab(configure: impl FnOnce(Config, Dual) -> Config) -> Lab {
+    Lab::on(TARGET, Load::Alone, |config, vip| configure(brisk(all_services(config, vip)), vip)).unwrap()
+}
+
+/// The same with one real server, so that its capture sees everything.
+fn lab_with_one_server() -> Lab {
+    lab(|mut config, _| {
+        config.services.iter_mut().for_each(|service| *service = service.clone().weights(&[1]));
+        config
+    })
+}
+
+/// Offload without thresholds, and short waits.
+fn brisk(mut config: Config) -> Config {
+    if let Some(switch) = &mut config.switch {
+        switch.policy = "\"established\"".to_owned();
+        switch.retry = "300ms".to_owned();
+        switch.sweep = "2s".to_owned();
+    }
+    config.more += "[snat]\nquarantine = \"1s\"\n\n[timeouts]\ntime_wait = \"1s\"\nclose = \"1s\"\n";
+    config
+}
+
+/// Waits until the switch has exactly so many sessions, and returns their entries. A session is offloaded when both of its
+/// entries are there.
+fn offloaded(lab: &Lab, sessions: usize) -> Vec<Flow> {
+    let control = lab.control().unwrap();
+    let mut flows = Vec::new();
+    let there = wait(SOON, || {
+        flows = control.flows().unwrap();
+        flows.len() == 2 * sessions && told_offloaded(lab) == sessions
+    });
+    assert!(
+        there,
+        "{} entries for {sessions} sessions; offloaded by Carom's account: {}",
+        flows.len(),
+        told_offloaded(lab)
+    );
+    flows
+}
+
+/// Sessions that Carom says are offloaded.
+fn told_offloaded(lab: &Lab) -> usize {
+    lab.balancer.sessions(&["--offload", "offloaded"]).unwrap().len()
+}
+
+/// Nothing is left: no flow entry, no session, no local port in use.
+fn assert_empty(lab: &Lab) {
+    let control: Control<'_> = lab.control().unwrap();
+    let in_use = || -> u64 {
+        let ports = lab.balancer.rows("ports").unwrap();
+        ports.iter().map(|row| row["in_use"].as_u64().unwrap()).sum()
+    };
+    let empty =
+        || control.flows().unwrap().is_empty() && lab.balancer.sessions(&[]).unwrap().is_empty() && in_use() == 0;
+    let left = || (control.flows(), lab.balancer.sessions(&[]), lab.balancer.rows("ports"));
+    assert!(wait(SOON, empty), "left: {:?}", left());
 }

@@ -123,11 +123,11 @@ pub fn link() -> (Link, WorkerEnds) {
 }
 
 impl Link {
-    /// Puts a plan in force and waits until it is.
-    pub async fn set_plan(&mut self, plan: Prepared) -> Result<(), Silent> {
-        // Generations are counted one by one, so this is the answer to this plan and to no earlier one.
-        let last = plan.plan().generation - 1;
+    /// Puts a plan in force in place of the one with generation `last`, and waits until it is. The plan in force itself can
+    /// be put in force again.
+    pub async fn set_plan(&mut self, plan: Prepared, last: u64) -> Result<(), Silent> {
         self.commands.push(Command::Plan(Box::new(plan))).map_err(|_| Silent)?;
+        // Generations are counted one by one, so this is the answer to this plan and to no earlier one.
         self.until(|event| matches!(event, Event::PlanTaken(old) if old.plan().generation == last).then_some(())).await
     }
 

@@ -246,6 +246,20 @@ impl Daemon {
         self.next_hops.iter().map(record).collect()
     }
 
+    /// Announces all addresses again.
+    pub async fn announce(&self) {
+        // Not between the two halves of a reload, which puts a plan in force too.
+        let _reloading = self.reloading.lock().await;
+        let plan = self.plan.load_full();
+        for (worker, link) in self.links.iter().enumerate() {
+            // With no plan before, every address is new. Otherwise it is the plan in force.
+            let prepared = Prepared::new(Arc::clone(&plan), None, WorkerId(worker as u8));
+            if link.lock().await.set_plan(prepared, plan.generation).await.is_err() {
+                tracing::warn!(worker, "did not confirm that it announces the addresses");
+            }
+        }
+    }
+
     /// Reads the config file again and puts it in force, or leaves everything as it is.
     pub async fn reload(&self) -> Result<(), ReloadError> {
         let error = |e: &dyn std::fmt::Display| ReloadError(e.to_string());
@@ -271,7 +285,7 @@ impl Daemon {
         let mut silent = Vec::new();
         for (worker, link) in self.links.iter().enumerate() {
             let prepared = Prepared::new(Arc::clone(&plan), Some(&old), WorkerId(worker as u8));
-            if link.lock().await.set_plan(prepared).await.is_err() {
+            if link.lock().await.set_plan(prepared, old.generation).await.is_err() {
                 silent.push(worker);
             }
         }

@@ -162,8 +162,10 @@ async fn attend(
     threads: &[thread::JoinHandle<()>],
 ) -> Result<(), RunError> {
     let mut look = tokio::time::interval(Duration::from_secs(1));
+    let mut filled = daemon.offload.as_ref().map(offload::Handle::filled);
     loop {
         tokio::select! {
+            Ok(()) = changed(&mut filled) => daemon.announce().await,
             _ = signals.terminate.recv() => return Ok(()),
             _ = signals.interrupt.recv() => return Ok(()),
             _ = signals.hangup.recv() => {
@@ -177,6 +179,14 @@ async fn attend(
                 }
             }
         }
+    }
+}
+
+/// Waits for a change; for ever when there is nothing that could.
+async fn changed(watched: &mut Option<watch::Receiver<u64>>) -> Result<(), watch::error::RecvError> {
+    match watched {
+        Some(watched) => watched.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -33,7 +33,7 @@ use fullnat::plan::Plan;
 use hashbrown::HashMap;
 use runtime_client::write::WriteConfig;
 use runtime_client::{Address, ConnectError};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 pub use program::{Kind, Program, ProgramError};
 pub use stats::Status;
@@ -204,6 +204,7 @@ pub enum StartError {
 #[derive(Clone, Debug)]
 pub struct Handle {
     asks: mpsc::Sender<Ask>,
+    filled: watch::Receiver<u64>,
 }
 
 impl Handle {
@@ -215,6 +216,11 @@ impl Handle {
     /// Goes by other settings from now on. Returns when the manager has them.
     pub async fn tune(&self, tuning: Tuning) -> Result<(), Gone> {
         self.asks.send(Ask::Tune(tuning)).await.map_err(|_| Gone)
+    }
+
+    /// Counts how often a switch became ready whose tables had been empty: nothing we sent before can have got through.
+    pub fn filled(&self) -> watch::Receiver<u64> {
+        self.filled.clone()
     }
 
     /// How things stand. Reads the switch's counters of punts and drops, for which it waits a second at most.
@@ -255,11 +261,12 @@ pub fn start(
     let pipeline = settings.program.pipeline()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (asks, asked) = mpsc::channel(ASKS);
+    let (fills, filled) = watch::channel(0);
     let task = {
         // The client's own task is spawned here, and runs when the thread does.
         let _inside = runtime.enter();
-        task::Task::new(settings, pipeline, &plan, neighbors, rings, asked)?
+        task::Task::new(settings, pipeline, &plan, neighbors, rings, asked, fills)?
     };
     std::thread::Builder::new().name("carom-offload".into()).spawn(move || runtime.block_on(task.run()))?;
-    Ok(Handle { asks })
+    Ok(Handle { asks, filled })
 }

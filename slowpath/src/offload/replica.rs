@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `nexthop` | each next hop whose MAC address is known, and each that had one while the same neighbour holds its id |
 //! | `service_*` | every service; those of earlier plans too while there is room, since their sessions go on |
-//! | `local_*` | our addresses; those of earlier plans too |
+//! | `local_*` | our addresses; those of earlier plans too; and what is needed to hear the announcements of next hops |
 //! | `slowpath` | the link's port, for each worker |
 //! | `inject` | the link's port |
 //! | `port` | each port of the switch that is an interface of ours |
@@ -20,11 +20,12 @@ mod row;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
+use std::net::IpAddr;
 
 use fullnat::id::NexthopId;
 use fullnat::neighbor::Neighbors;
 use fullnat::plan::Plan;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use runtime_client::Code;
 use runtime_client::write::Kind;
 
@@ -113,6 +114,10 @@ pub struct Replica {
     neighbors_version: Option<u64>,
     /// Whose next hop an id was when its entry was made.
     hops: HashMap<NexthopId, desired::Hop>,
+    /// What the plan asks for.
+    planned: HashSet<RowKey>,
+    /// The IPv4 addresses of next hops, as far as they are not ours.
+    heard: HashSet<RowKey>,
     /// Next hops are written too, not only the rest.
     with_nexthops: bool,
     under_way: usize,
@@ -135,6 +140,8 @@ impl Replica {
             former: Former::default(),
             neighbors_version: None,
             hops: HashMap::new(),
+            planned: HashSet::new(),
+            heard: HashSet::new(),
             with_nexthops: false,
             under_way: 0,
             changes: 0,
@@ -147,15 +154,12 @@ impl Replica {
     /// Another plan is in force.
     pub fn set_plan(&mut self, plan: &Plan) {
         let wanted = self.former.wanted(&self.ports, plan);
-        let dropped: Vec<RowKey> = self
-            .rows
-            .iter()
-            .filter(|(key, row)| {
-                !matches!(key, RowKey::Nexthop(_)) && row.desired.is_some() && !wanted.contains_key(*key)
-            })
-            .map(|(key, _)| *key)
-            .collect();
-        dropped.into_iter().for_each(|key| self.want(key, None));
+        let planned: HashSet<RowKey> = wanted.keys().copied().collect();
+        for key in std::mem::replace(&mut self.planned, planned) {
+            if !self.planned.contains(&key) {
+                self.want(key, None);
+            }
+        }
         wanted.into_iter().for_each(|(key, action)| self.want(key, Some(action)));
         // Interfaces' MAC addresses are part of next hops.
         self.former.set_macs(plan);
@@ -171,7 +175,9 @@ impl Replica {
         }
         self.changes += 1;
         let mut held = HashMap::with_capacity(self.hops.len());
+        let mut hear = Vec::with_capacity(self.heard.len());
         for neighbor in neighbors.iter() {
+            hear.extend(Some(neighbor.addr).filter(IpAddr::is_ipv4));
             if let Some((hop, action)) = self.former.hop(&self.ports, &neighbor, self.hops.get(&neighbor.id)) {
                 held.insert(neighbor.id, hop);
                 self.want(desired::nexthop(neighbor.id), Some(action));
@@ -180,6 +186,32 @@ impl Replica {
         let gone: Vec<NexthopId> = self.hops.keys().filter(|id| !held.contains_key(*id)).copied().collect();
         gone.into_iter().for_each(|id| self.want(desired::nexthop(id), None));
         self.hops = held;
+        self.hear(&hear);
+    }
+
+    /// A next hop that gets another MAC address announces it by an ARP packet that is about its own address (RFC 5227 section
+    /// 3): that is punted as if the address were ours. What has ports is not. IPv6 has a group for it, which is planned.
+    fn hear(&mut self, addresses: &[IpAddr]) {
+        let mut room: HashMap<u32, u64> = HashMap::new();
+        let mut hear = HashSet::with_capacity(addresses.len());
+        for address in addresses {
+            let (key, action) = desired::local(*address, false);
+            let table = key.table();
+            let room = room.entry(table.id).or_insert_with(|| {
+                let planned = self.planned.iter().filter(|key| key.table().id == table.id).count();
+                table.size.saturating_sub(planned as u64)
+            });
+            // Which one is left out when there are too many does not matter: it is asked again from time to time anyway.
+            if *room > 0 && !self.planned.contains(&key) && hear.insert(key) {
+                *room -= 1;
+                self.want(key, Some(action));
+            }
+        }
+        for key in std::mem::replace(&mut self.heard, hear) {
+            if !self.heard.contains(&key) && !self.planned.contains(&key) {
+                self.want(key, None);
+            }
+        }
     }
 
     /// How far the entry of a next hop is.

@@ -65,10 +65,11 @@ async fn static_tables_follow_plan_and_neighbours() {
     let rig = Rig::ready(settings(target.address())).await;
     let count = |table| target.entries(table).len();
     until(|| count(NexthopKey::TABLE.id) == 2).await;
-    assert_eq!((count(ServiceV4Key::TABLE.id), count(LocalV4Key::TABLE.id)), (1, 3));
+    // VIP, local address, the interface's own, and those of the two next hops, whose announcements are heard.
+    assert_eq!((count(ServiceV4Key::TABLE.id), count(LocalV4Key::TABLE.id)), (1, 5));
     // Another VIP: the former one's sessions go on.
     rig.handle.set_plan(plan(2, "10.0.0.81".parse().expect("an address"))).await.expect("it runs");
-    until(|| count(ServiceV4Key::TABLE.id) == 2 && count(LocalV4Key::TABLE.id) == 4).await;
+    until(|| count(ServiceV4Key::TABLE.id) == 2 && count(LocalV4Key::TABLE.id) == 6).await;
     rig.neighbors.make_dynamic(rig.router);
     tokio::time::sleep(Duration::from_millis(30)).await;
     assert_eq!(count(NexthopKey::TABLE.id), 2, "its MAC address is not known any more, but it was");

@@ -91,8 +91,11 @@ fn a_plan_is_taken_and_the_old_one_comes_back() {
     let mut rig = with_sessions(10);
     let next = plan(2, &rig.shared, 0);
     let prepared = Prepared::new(Arc::clone(&next), None, WorkerId(0));
-    ask(&mut rig, async |link| link.set_plan(prepared).await).expect("the worker answers");
+    ask(&mut rig, async |link| link.set_plan(prepared, 1).await).expect("the worker answers");
     assert_eq!(Arc::strong_count(&next), 2, "the worker's and ours");
+    let again = Prepared::new(Arc::clone(&next), None, WorkerId(0));
+    ask(&mut rig, async |link| link.set_plan(again, 2).await).expect("the same plan once more");
+    assert_eq!(Arc::strong_count(&next), 2);
     assert_eq!(page(&mut rig, &SessionFilter::default(), 0, 100).0.len(), 10, "sessions stay");
     assert_eq!(rig.shared.active(), 10);
 }

@@ -1,6 +1,6 @@
 //! Which entries a plan and a next-hop table come to.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use carom_p4::{
     InjectAction, InjectKey, LocalV4Action, LocalV4Key, LocalV6Action, LocalV6Key, NexthopAction, NexthopKey,
@@ -16,6 +16,9 @@ use super::{Ports, RowAction, RowKey};
 
 /// Whose punts go to which worker: the link spreads them, the table has one way.
 const WORKER: u8 = 0;
+
+/// Where neighbours say that their MAC address is another now (RFC 4861 section 7.2.6).
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 
 /// Of more, the oldest are forgotten: no table has room for them.
 const MOST_FORMER: usize = 8192;
@@ -55,6 +58,9 @@ impl Former {
         let mut own: Vec<(IpAddr, Own)> = plan.own_addresses().collect();
         own.sort_unstable_by_key(|(address, _)| *address);
         wanted.extend(own.iter().map(|(address, own)| local(*address, *own != Own::Vip)));
+        if own.iter().any(|(address, _)| address.is_ipv6()) {
+            wanted.extend([local(ALL_NODES.into(), false)]);
+        }
         remember(&mut self.addresses, own.iter().map(|(address, _)| *address));
         add_former(&mut wanted, &self.addresses, |address| local(*address, true));
         for worker in 0..ports.workers {
@@ -131,7 +137,7 @@ fn service_action(key: &RowKey) -> RowAction {
 }
 
 /// The entry of an address. `all`: what has ports is punted too, though it is for no service.
-fn local(address: IpAddr, all: bool) -> (RowKey, RowAction) {
+pub fn local(address: IpAddr, all: bool) -> (RowKey, RowAction) {
     match address {
         IpAddr::V4(dst) => {
             let punt = match all {

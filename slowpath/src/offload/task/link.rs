@@ -88,6 +88,9 @@ impl Task {
                 self.next_sweep = now.after(self.settings.sweep.as_millis() as u64);
                 self.replica.set_with_nexthops(true);
                 self.book.set_ready(true);
+                if self.brought == Some(Brought::Committed) {
+                    self.fills.send_modify(|fills| *fills += 1);
+                }
             }
         }
     }

@@ -26,7 +26,7 @@ use fullnat::plan::Plan;
 use runtime_client::pipeline::{Brought, Pipeline};
 use runtime_client::write::{Settled, Writer};
 use runtime_client::{Client, Config, ConnectError, ElectionId, Event, Events, Role};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::book::{Book, BookConfig, Moment};
@@ -59,6 +59,8 @@ pub(super) struct Task {
     /// Whose turn it is to be first.
     first_ring: usize,
     asks: mpsc::Receiver<Ask>,
+    /// Counts the times that the target became ready with tables that had been empty.
+    fills: watch::Sender<u64>,
     client: Client,
     events: Events,
     writer: Writer,
@@ -105,6 +107,7 @@ impl Task {
         neighbors: Arc<Neighbors>,
         rings: Rings,
         asks: mpsc::Receiver<Ask>,
+        fills: watch::Sender<u64>,
     ) -> Result<Self, ConnectError> {
         let (client, events) = Client::start(Config {
             role: Role::named(settings.role.clone()),
@@ -138,6 +141,7 @@ impl Task {
             rings: rings.workers.into_iter().map(queue).collect(),
             first_ring: 0,
             asks,
+            fills,
             client,
             events,
             writer,

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
-use crate::switch::{ADDRESS, DEVICE_ID, SLOWPATH_DEVICE, SLOWPATH_PORT, port_of};
+use crate::switch::{ADDRESS, DEVICE_ID, ELECTION_ID, SLOWPATH_DEVICE, SLOWPATH_PORT, port_of};
 use crate::topology::{
     Arms, BALANCER_BACK, BALANCER_FRONT, BALANCER_MACS, Dual, LIP_FIRST, LIP_LAST, ROUTER_BACK, SERVERS, Topology,
 };
@@ -236,6 +236,7 @@ impl fmt::Display for Config {
 impl fmt::Display for SwitchConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "[target]\nkind = \"bmv2\"\naddress = \"{ADDRESS}\"\ndevice_id = {DEVICE_ID}")?;
+        writeln!(f, "election_id = {ELECTION_ID}")?;
         writeln!(f, "link = {{ device = \"af_packet:{SLOWPATH_DEVICE}\", port = {SLOWPATH_PORT} }}")?;
         writeln!(f, "policy = {}\nretry = \"{}\"\nsweep = \"{}\"", self.policy, self.retry, self.sweep)?;
         self.punt_rate.map_or(Ok(()), |rate| writeln!(f, "punt_rate = {rate}"))

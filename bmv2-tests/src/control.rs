@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -20,6 +21,7 @@ use runtime_client::{Address, Client, Config, ElectionId, Query, Standing};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::netns::Netns;
+use crate::switch::ELECTION_ID;
 
 /// How long the switch may take for one request.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -56,27 +58,31 @@ pub struct Flow {
 }
 
 impl<'a> Control<'a> {
-    /// A reader: never primary, so that it is in nobody's way.
+    /// A controller that reads. It has a lower election id than Carom, to be in nobody's way; and one of its own, since BMv2
+    /// takes no two controllers with the same, not even with none.
     pub fn reader(netns: &'a Netns, address: &str) -> Result<Self> {
-        Self::connect(netns, address, None)
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = NEXT.fetch_add(1, Ordering::Relaxed);
+        ensure!(id < ELECTION_ID, "no election ids are left below Carom's");
+        Self::connect(netns, address, id, Standing::is_connected)
     }
 
     /// The primary controller, for tests without Carom.
     pub fn primary(netns: &'a Netns, address: &str) -> Result<Self> {
-        Self::connect(netns, address, Some(ElectionId(1)))
+        Self::connect(netns, address, ELECTION_ID, Standing::is_primary)
     }
 
-    fn connect(netns: &'a Netns, address: &str, election_id: Option<ElectionId>) -> Result<Self> {
+    fn connect(netns: &'a Netns, address: &str, id: u64, stands: fn(Standing) -> bool) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let config = Config { election_id, ..Config::new(Address::tcp(address), crate::switch::DEVICE_ID) };
+        let config = Config {
+            election_id: Some(ElectionId(id.into())),
+            ..Config::new(Address::tcp(address), crate::switch::DEVICE_ID)
+        };
         let client = netns.run(|| {
             let _inside = runtime.enter();
             Client::start(config)
         });
         let control = Control { netns, runtime, client: client.context("a bad address")?.0 };
-        let stands = move |standing: Standing| {
-            if election_id.is_some() { standing.is_primary() } else { standing.is_connected() }
-        };
         control.ask(async |client| Ok(client.wait_for(stands).await)).context("cannot reach the switch's control")?;
         Ok(control)
     }

@@ -96,7 +96,8 @@ fn exhausted_local_ports_refuse_at_once_and_come_back() {
         config.services.iter_mut().for_each(|service| *service = service.clone().weights(&[1]));
         // Two ports on each of four addresses.
         config.ports = Some((2000, 2001));
-        config.more = "[snat]\nquarantine = \"1s\"\n\n[timeouts]\ntime_wait = \"1s\"\n".to_owned();
+        // The ACK of the last FIN may pass by the switch, unheard: then it is LAST_ACK that has to end.
+        config.more = "[snat]\nquarantine = \"1s\"\n\n[timeouts]\ntime_wait = \"1s\"\nlast_ack = \"1s\"\n".to_owned();
         config
     })
     .unwrap();

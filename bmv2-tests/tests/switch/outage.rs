@@ -9,7 +9,7 @@ use bmv2_tests::balancer::{self, Balancer, wait};
 use bmv2_tests::http::{self, Connection};
 use bmv2_tests::lab::{HTTP, Lab};
 
-use crate::{assert_empty, lab, offloaded};
+use crate::{assert_empty, lab, offloaded, offloaded_by};
 
 /// Long enough to be noticed, short enough that TCP's repetitions outlast it.
 const AWAY: Duration = Duration::from_secs(2);
@@ -50,8 +50,8 @@ fn connections_outlast_a_restart_of_the_switch() {
 
     let after: Vec<String> = open.iter_mut().map(|it| it.get("/").unwrap().text()).collect();
     assert_eq!(before, after, "every connection goes on, with the same server and local port");
-    offloaded(&lab, open.len());
-    let again: Vec<String> = open.iter_mut().map(|it| it.get("/").unwrap().text()).collect();
+    let mut again = Vec::new();
+    offloaded_by(&lab, open.len(), || again = open.iter_mut().map(|it| it.get("/").unwrap().text()).collect());
     assert_eq!(before, again);
     assert_eq!(lab.on_client(|| http::get(service, "/")).unwrap().status, 200);
     drop(open);

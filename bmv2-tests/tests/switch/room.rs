@@ -67,9 +67,11 @@ fn more_sessions_than_room_lose_nothing_and_use_it_again() {
     drop(first);
     let half = || lab.balancer.sessions(&["--state", "established"]).unwrap().len() == CONNECTIONS / 2;
     assert!(wait(SOON, half));
-    assert!(wait(SOON, || entries() == ROOM), "{} entries after half of the connections ended", entries());
-    assert_alive(&mut last);
-    assert_eq!(crate::told_offloaded(&lab), ROOM / 2);
+    let taken = wait(SOON, || {
+        assert_alive(&mut last);
+        entries() == ROOM && crate::told_offloaded(&lab) == ROOM / 2
+    });
+    assert!(taken, "{} entries after half of the connections ended", entries());
     let clients: Vec<_> = last.iter().map(|(connection, _)| connection.local_addr().unwrap()).collect();
     let inbound = control.flows().unwrap().into_iter().filter(|flow| flow.ends[1] == (service.ip(), HTTP));
     let mut count = 0;

@@ -74,6 +74,8 @@ fn udp_takes_the_fast_path() {
             seen.to_owned()
         };
         let identity = ask(0);
+        // The second datagram shows that the client is where it says.
+        ask(0);
         let own = socket.local_addr().unwrap();
         let sessions = 1 + usize::from(service.is_ipv6());
         offloaded(&lab, sessions);

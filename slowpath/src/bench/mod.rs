@@ -1,5 +1,5 @@
 //! `carom bench`: the shipped worker loop between in-memory ports, measured in CPU time of the worker's thread; and the
-//! shipped offload manager, in [`install`].
+//! shipped offload manager, in `install`.
 //!
 //! The ports are not free: `io_ns_per_packet` is what they cost alone, and is part of `ns_per_packet`.
 

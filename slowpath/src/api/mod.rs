@@ -43,7 +43,7 @@ use axum::routing::{get, post};
 use fullnat::offload;
 
 pub use socket::{AdminSocket, BindError};
-pub use source::{Forwarded, Source, TargetState};
+pub use source::{ForwardedOf, Source, TargetState};
 
 use error::ApiError;
 use model::*;

@@ -339,6 +339,14 @@ pub struct Session {
     pub packets_in: u64,
     /// Packets from the real server, those the target forwarded included.
     pub packets_out: u64,
+    /// Packets from the client that the target forwarded since the session was last installed; absent when it is not.
+    pub target_packets_in: Option<u64>,
+    /// Packets from the real server that the target forwarded likewise.
+    pub target_packets_out: Option<u64>,
+    /// Bytes from the client that the target forwarded likewise. The slow path counts no bytes by session.
+    pub target_bytes_in: Option<u64>,
+    /// Bytes from the real server that the target forwarded likewise.
+    pub target_bytes_out: Option<u64>,
 }
 
 /// `GET /v1/sessions/count`.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use fullnat::counters::Counters;
 use fullnat::id::WorkerId;
-use fullnat::offload::{Counted, Place};
+use fullnat::offload::Place;
 use fullnat::plan::Plan;
 use hashbrown::HashMap;
 
@@ -19,8 +19,8 @@ use crate::offload;
 /// How the offload target stands; none when the slow path works alone.
 pub type TargetState = Option<Result<offload::Status, offload::Gone>>;
 
-/// What the target forwarded of sessions, beyond what their workers know.
-pub type Forwarded = HashMap<(WorkerId, Place), Counted>;
+/// What the target forwarded, by session.
+pub type ForwardedOf = HashMap<(WorkerId, Place), offload::Forwarded>;
 
 /// A balancer that can be looked at. None of it may stop a worker or wait for one without a limit.
 pub trait Source: Send + Sync + 'static {
@@ -49,8 +49,8 @@ pub trait Source: Send + Sync + 'static {
     fn ports(&self) -> impl Future<Output = Result<Vec<PortRecord>, WorkerSilent>> + Send;
     /// How the offload target stands.
     fn target(&self) -> impl Future<Output = TargetState> + Send;
-    /// What the target forwarded of these sessions since their workers were last told; of others nothing is said.
-    fn forwarded(&self, sessions: Vec<(WorkerId, Place)>) -> impl Future<Output = Forwarded> + Send;
+    /// What the target forwarded of these sessions; those it does not have are left out.
+    fn forwarded(&self, sessions: Vec<(WorkerId, Place)>) -> impl Future<Output = ForwardedOf> + Send;
     /// Puts the config file in force again.
     fn reload(&self) -> impl Future<Output = Result<(), ReloadError>> + Send;
 }
@@ -104,11 +104,11 @@ impl Source for Daemon {
         }
     }
 
-    async fn forwarded(&self, sessions: Vec<(WorkerId, Place)>) -> Forwarded {
+    async fn forwarded(&self, sessions: Vec<(WorkerId, Place)>) -> ForwardedOf {
         match &self.offload {
             // A manager that has ended knows of no session; `carom targets` tells.
             Some(handle) => handle.counters_of(sessions).await.unwrap_or_default(),
-            None => Forwarded::default(),
+            None => ForwardedOf::default(),
         }
     }
 

@@ -9,7 +9,7 @@ use fullnat::plan::{self, Plan};
 use fullnat::reason::DropReason;
 
 use super::model::*;
-use super::source::{Forwarded, Source, TargetState};
+use super::source::{ForwardedOf, Source, TargetState};
 use crate::config::switch::LINK;
 use crate::control::{PortRecord, SessionRecord};
 use crate::daemon::SessionPage;
@@ -144,16 +144,18 @@ fn sum_traffic<'a>(parts: impl Iterator<Item = &'a Traffic>) -> TrafficCounters 
 }
 
 /// `GET /v1/sessions`, from a page the workers gave.
-pub fn sessions(source: &impl Source, page: SessionPage, forwarded: &Forwarded) -> Sessions {
+pub fn sessions(source: &impl Source, page: SessionPage, forwarded: &ForwardedOf) -> Sessions {
     let plan = source.plan();
     let sessions = page.sessions.iter().map(|record| one_session(&plan, record, forwarded)).collect();
     Sessions { uptime_ms: uptime_ms(source), sessions, next: page.next }
 }
 
 /// What the target forwarded and the worker was not told yet is added to what the worker knows.
-fn one_session(plan: &Plan, record: &SessionRecord, forwarded: &Forwarded) -> Session {
+fn one_session(plan: &Plan, record: &SessionRecord, forwarded: &ForwardedOf) -> Session {
     let view = &record.view;
-    let untold = forwarded.get(&(record.worker, view.place)).copied().unwrap_or_default();
+    let forwarded = forwarded.get(&(record.worker, view.place));
+    let untold = forwarded.map_or([0; 2], |forwarded| forwarded.untold.packets);
+    let total = |side: usize| forwarded.map(|forwarded| (forwarded.total.packets[side], forwarded.total.bytes[side]));
     Session {
         proto: view.proto.into(),
         state: view.state.name().to_owned(),
@@ -167,8 +169,12 @@ fn one_session(plan: &Plan, record: &SessionRecord, forwarded: &Forwarded) -> Se
         age_ms: view.age_ms,
         idle_ms: view.idle_ms,
         expires_ms: view.expires_ms,
-        packets_in: u64::from(view.packets_in) + untold.packets[0],
-        packets_out: u64::from(view.packets_out) + untold.packets[1],
+        packets_in: u64::from(view.packets_in) + untold[0],
+        packets_out: u64::from(view.packets_out) + untold[1],
+        target_packets_in: total(0).map(|t| t.0),
+        target_packets_out: total(1).map(|t| t.0),
+        target_bytes_in: total(0).map(|t| t.1),
+        target_bytes_out: total(1).map(|t| t.1),
     }
 }
 

@@ -177,8 +177,17 @@ enum Ask {
     Plan(Arc<Plan>),
     Tune(Tuning),
     Status(oneshot::Sender<Status>),
-    Counters(Vec<(WorkerId, Place)>, oneshot::Sender<HashMap<(WorkerId, Place), Counted>>),
+    Counters(Vec<(WorkerId, Place)>, oneshot::Sender<HashMap<(WorkerId, Place), Forwarded>>),
     Stop(oneshot::Sender<()>),
+}
+
+/// What the switch forwarded of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Forwarded {
+    /// Since it was installed.
+    pub total: Counted,
+    /// The part of it that the worker was not told yet.
+    pub untold: Counted,
 }
 
 /// The manager's thread has ended.
@@ -230,11 +239,11 @@ impl Handle {
         status.await.map_err(|_| Gone)
     }
 
-    /// Of those of these sessions that are offloaded: what the switch forwarded since the worker was last told.
+    /// What the switch forwarded of those of these sessions that are offloaded. Reads their counters.
     pub async fn counters_of(
         &self,
         sessions: Vec<(WorkerId, Place)>,
-    ) -> Result<HashMap<(WorkerId, Place), Counted>, Gone> {
+    ) -> Result<HashMap<(WorkerId, Place), Forwarded>, Gone> {
         let (answer, counters) = oneshot::channel();
         self.asks.send(Ask::Counters(sessions, answer)).await.map_err(|_| Gone)?;
         counters.await.map_err(|_| Gone)

@@ -184,6 +184,10 @@ fn what_the_target_forwarded_is_added_to_its_sessions() {
         ("offloaded", 30_007, 40_009),
     ];
     assert_eq!(shown, expected);
+    let of_target = ["target_packets_in", "target_packets_out", "target_bytes_in", "target_bytes_out"];
+    let known = |n: usize| of_target.map(|key| page["sessions"][n][key].as_u64());
+    assert_eq!(known(0), [1_500, 2_500, 90_000, 150_000].map(Some));
+    assert_eq!(known(1), [None; 4]);
 }
 
 #[test]

@@ -139,7 +139,7 @@ fn addresses_too_long_for_a_line_are_stacked() {
     fake.sessions.truncate(2);
     let served = Served::with(fake);
     let table = shown(&served, "sessions");
-    assert!(table.lines().all(|l| l.chars().count() <= 140), "{table}");
+    assert!(table.lines().all(|l| l.chars().count() <= 150), "{table}");
     insta::assert_snapshot!(table);
 }
 

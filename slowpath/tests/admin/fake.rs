@@ -7,13 +7,13 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use carom::api::client::Client;
-use carom::api::{self, AdminSocket, Forwarded, Source, TargetState};
+use carom::api::{self, AdminSocket, ForwardedOf, Source, TargetState};
 use carom::control::{PortRecord, SessionFilter, SessionRecord};
 use carom::daemon::{
     InterfaceStats, LinkRecord, NeighborRecord, ReloadError, SessionPage, SessionsError, Settled, WorkerSilent,
 };
-use carom::offload::Status;
 use carom::offload::stats::{Latency, SessionCounts, TableStatus, Totals};
+use carom::offload::{Forwarded, Status};
 use fullnat::counters::{Counters, Offload, Traffic};
 use fullnat::forward::{PortView, SessionView};
 use fullnat::id::{Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
@@ -141,14 +141,16 @@ impl Source for Fake {
     }
 
     /// The first session of either family was offloaded for some time, each with numbers of its own.
-    async fn forwarded(&self, sessions: Vec<(WorkerId, Place)>) -> Forwarded {
-        let packets = |place| match place {
-            Place::V4(SessionIdx(0)) => Some([1_000, 2_000]),
-            Place::V6(SessionIdx(0)) => Some([30_000, 40_000]),
+    async fn forwarded(&self, sessions: Vec<(WorkerId, Place)>) -> ForwardedOf {
+        let counted = |packets: [u64; 2], bytes| Counted { packets, bytes: packets.map(|n| n * bytes) };
+        let counters = |place| match place {
+            Place::V4(SessionIdx(0)) => Some((counted([1_500, 2_500], 60), counted([1_000, 2_000], 60))),
+            Place::V6(SessionIdx(0)) => Some((counted([30_000, 40_000], 80), counted([30_000, 40_000], 80))),
             _ => None,
         };
         let known = sessions.into_iter().filter_map(|(worker, place)| {
-            Some(((worker, place), Counted { packets: packets(place)?, ..Counted::default() }))
+            let (total, untold) = counters(place)?;
+            Some(((worker, place), Forwarded { total, untold }))
         });
         known.collect()
     }

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use carom::offload::{Policy, Tuning};
+use carom::offload::{Forwarded, Policy, Tuning};
 use fullnat::offload::{Counted, Threshold, Verdict};
 
 use crate::rig::{FLOWS, Rig, key, place, plan, settings, target, until};
@@ -21,7 +21,11 @@ async fn a_session_goes_in_and_comes_back() {
     let asked = vec![key(1, 7), key(0, 7)];
     for _ in 0..2 {
         let news = rig.handle.counters_of(asked.clone()).await.expect("it runs");
-        assert_eq!(news.into_iter().collect::<Vec<_>>(), [(key(1, 7), counted)], "and nothing is told by it");
+        assert_eq!(
+            news.into_iter().collect::<Vec<_>>(),
+            [(key(1, 7), Forwarded { total: counted, untold: counted })],
+            "and nothing is told by it"
+        );
     }
     rig.remove(1, 7);
     assert_eq!(rig.verdict(1).await, Verdict::Removed(place(7), counted));

@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 
 use super::session::{Answer, Found, Moment, Phase, QUEUED, SessionId, Sides};
 use super::{Book, FlowKey};
+use crate::offload::Forwarded;
 
 /// A look under way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -163,17 +164,18 @@ impl Book {
         (session.phase == Phase::Offloaded).then_some(session.ends)
     }
 
-    /// What these entries counted beyond what the workers know, by session.
-    pub fn news(&self, found: &[Found]) -> HashMap<SessionId, Counted> {
-        let mut news: HashMap<SessionId, Counted> = HashMap::new();
+    /// What these entries counted, by session, and what of it the workers do not know.
+    pub fn news(&self, found: &[Found]) -> HashMap<SessionId, Forwarded> {
+        let mut news: HashMap<SessionId, Forwarded> = HashMap::new();
         for found in found {
             if let Some(owner) = self.owner(&found.key)
                 && let Some(session) = self.sessions.get(&owner.id)
             {
                 let side = owner.direction as usize;
-                let count = session.news(owner.direction, found.count);
-                let counted = news.entry(owner.id).or_default();
-                (counted.packets[side], counted.bytes[side]) = (count.packets, count.bytes);
+                let Forwarded { total, untold } = news.entry(owner.id).or_default();
+                for (counted, count) in [(total, found.count), (untold, session.news(owner.direction, found.count))] {
+                    (counted.packets[side], counted.bytes[side]) = (count.packets, count.bytes);
+                }
             }
         }
         news

@@ -4,6 +4,7 @@ use fullnat::table::SessionIdx;
 use runtime_client::Code;
 
 use super::*;
+use crate::offload::Forwarded;
 use crate::offload::testing::{ends_v4, ends_v6};
 
 mod simulation;
@@ -388,7 +389,7 @@ fn news_are_what_the_worker_does_not_know() {
     ask_check(&mut book, 1, ms(1));
     look(&mut book, Some(&both(1, [5, 6], [None; 2])), ms(1));
     let news = book.news(&both(1, [7, 6], [None; 2]));
-    assert_eq!(news.get(&id(1)), Some(&counted([2, 0])));
+    assert_eq!(news.get(&id(1)), Some(&Forwarded { total: counted([7, 6]), untold: counted([2, 0]) }));
     assert!(book.news(&both(2, [1, 1], [None; 2])).is_empty());
 }
 

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use fullnat::id::WorkerId;
-use fullnat::offload::{Counted, Place};
+use fullnat::offload::Place;
 use hashbrown::{HashMap, HashSet};
 use runtime_client::pipeline::Brought;
 use runtime_client::proto::p4::v1::{Entity, TableEntry};
@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::Task;
 use super::link::Stage;
+use crate::offload::Forwarded;
 use crate::offload::book::{FlowKey, Found, Look, Moment, SessionId};
 use crate::offload::replica::{RowKey, row_of};
 use crate::offload::wire;
@@ -34,7 +35,7 @@ pub(super) enum Done {
     /// A look: its sessions, and what it found.
     Looked(Look, Vec<SessionId>, Result<Vec<Found>, RequestError>),
     /// Counters for control.
-    News(HashSet<SessionId>, Vec<Found>, oneshot::Sender<HashMap<(WorkerId, Place), Counted>>),
+    News(HashSet<SessionId>, Vec<Found>, oneshot::Sender<HashMap<(WorkerId, Place), Forwarded>>),
 }
 
 /// Which tables are read.
@@ -156,7 +157,7 @@ impl Task {
     pub(super) fn read_news(
         &mut self,
         sessions: &[(WorkerId, Place)],
-        answer: oneshot::Sender<HashMap<(WorkerId, Place), Counted>>,
+        answer: oneshot::Sender<HashMap<(WorkerId, Place), Forwarded>>,
     ) {
         let ids = sessions.iter().map(|(worker, place)| SessionId::new(*worker, *place));
         let offloaded: Vec<_> = ids.filter_map(|id| Some((id, self.book.offloaded(id)?))).collect();
@@ -190,7 +191,7 @@ impl Task {
             Done::News(ids, found, answer) => {
                 let mut news = self.book.news(&found);
                 news.retain(|id, _| ids.contains(id));
-                let news = news.into_iter().map(|(id, counted)| ((id.worker(), id.place()), counted));
+                let news = news.into_iter().map(|(id, forwarded)| ((id.worker(), id.place()), forwarded));
                 // Whoever asked may have gone meanwhile.
                 let _ = answer.send(news.collect());
             }

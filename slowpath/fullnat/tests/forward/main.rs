@@ -11,6 +11,7 @@ mod link;
 mod noise;
 mod offload;
 mod offload_chaos;
+mod offload_eligible;
 mod offload_model;
 mod rss;
 mod sim;

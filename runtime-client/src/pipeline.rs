@@ -1,6 +1,10 @@
 //! Which program the target runs: compared by cookie first, so that one that runs already is kept with its entries.
 
+mod tofino;
+
 use prost::bytes::Bytes;
+
+pub use tofino::{Tofino, TofinoForm};
 
 use crate::Code;
 use crate::client::Client;

@@ -41,17 +41,19 @@ control Carom(inout headers_t hdr, inout meta_t meta) {
                 flow_v4.apply(hdr, meta);
             }
         }
-        if (meta.truncated != 0) {
-            meta.reason = DROP_TRUNCATED;
+
+        if (meta.verdict == VERDICT_DROP && meta.honoured == 0) {
+            if (meta.truncated != 0) {
+                meta.reason = DROP_TRUNCATED;
+            } else if (meta.reason == DROP_NONE) {
+                admit.apply(hdr, meta);
+            }
         }
 
         if (meta.verdict == VERDICT_FORWARD) {
             nexthop.apply(hdr, meta);
-        } else if (meta.honoured == 0 && meta.reason == DROP_NONE) {
-            admit.apply(hdr, meta);
-            if (meta.verdict == VERDICT_PUNT) {
-                punt.apply(hdr, meta);
-            }
+        } else if (meta.verdict == VERDICT_PUNT) {
+            punt.apply(hdr, meta);
         }
         if (meta.verdict == VERDICT_DROP) {
             COUNT(drops, meta.reason);

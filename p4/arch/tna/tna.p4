@@ -4,7 +4,7 @@
 #include <tna.p4>
 
 #ifndef CHIP_FLOW_V4
-#define CHIP_FLOW_V4 163840
+#define CHIP_FLOW_V4 180224
 #define CHIP_FLOW_V6 8192
 #endif
 

@@ -79,7 +79,7 @@ fn faults() -> Chaos {
     Chaos {
         refuse: 0.05,
         refuse_with: Code::Aborted,
-        capacity: Some(250),
+        capacity: Some(80),
         delay: Duration::from_millis(1),
         cut: 0.02,
         cut_at: CutAt::Anywhere,

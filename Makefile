@@ -31,11 +31,12 @@ test: deps ## all tests; end-to-end ones need root and run one at a time
 check: ## format, lints, documentation, licences
 	scripts/check
 
-bench: build ## packets and new connections per second of the worker loop
+bench: build ## packets, new connections and installs per second
 	for sessions in 1000 100000; do \
 		$(CARGO_TARGET_DIR)/release/carom bench forward --sessions $$sessions; \
 		$(CARGO_TARGET_DIR)/release/carom bench connect --sessions $$sessions; \
 	done
+	$(CARGO_TARGET_DIR)/release/carom bench install
 
 p4: ## the P4 program's artifacts in p4/build/, where there is a p4c; ARCH=tna: those for Tofino
 	scripts/p4$(if $(ARCH),-$(ARCH))

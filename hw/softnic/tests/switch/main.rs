@@ -6,6 +6,7 @@ mod file;
 mod golden;
 mod rig;
 mod server;
+mod shell;
 
 use std::path::{Path, PathBuf};
 

@@ -21,8 +21,8 @@ use crate::rig::{Cable, cables, eal, info, message, pool};
 
 const PORTS: [u32; 4] = [1, 2, 3, 4];
 
-struct Rig {
-    address: String,
+pub struct Rig {
+    pub address: String,
     cables: Vec<Cable>,
     pool: Mempool,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
@@ -30,7 +30,7 @@ struct Rig {
 }
 
 impl Rig {
-    async fn start(config: server::Config) -> Rig {
+    pub async fn start(config: server::Config) -> Rig {
         let pool = pool(1023);
         let (cables, wires) = cables(&PORTS, pool);
         let engine = Engine::start(*eal(), wires, None).unwrap();
@@ -59,7 +59,7 @@ impl Rig {
         (client, events)
     }
 
-    async fn end(mut self) {
+    pub async fn end(mut self) {
         _ = self.stop.take().unwrap().send(());
         // Streams that clients still have are cut.
         self.task.abort();

@@ -1,19 +1,22 @@
 //! Entries of the program's tables as the client takes and gives them.
 
-use carom_p4::{Action, Bytes, FlowV4Action, FlowV6Action, Key};
+use carom_p4::{Action, Bytes as CanonicalBytes, Fields, FlowV4Action, FlowV4Key, FlowV6Action, FlowV6Key, Key, Table};
 use fullnat::flow::{Direction, Rewrite};
 use fullnat::offload::AnyEnds;
+use prost::bytes::BytesMut;
 use runtime_client::proto::p4::v1::entity::Entity as Kind;
-use runtime_client::proto::p4::v1::field_match::FieldMatchType;
+use runtime_client::proto::p4::v1::field_match::{Exact, FieldMatchType};
 use runtime_client::proto::p4::v1::table_action::Type;
 use runtime_client::proto::p4::v1::table_entry::IdleTimeout;
-use runtime_client::proto::p4::v1::{CounterData, Entity, TableEntry};
+use runtime_client::proto::p4::v1::{CounterData, Entity, FieldMatch, TableEntry};
 use runtime_client::write::{self, Entry, Match, MatchValue, Param, Update};
 
 use super::book::{Count, FlowKey, Found};
 
 /// Most fields of a key and most parameters of an action: those of `flow_v6`.
 const MOST: usize = 12;
+/// Bytes of the longest flow key.
+const KEY_BYTES: usize = 37;
 
 /// Hands over the entry with this key and action, built on the stack.
 pub fn with_entry<K: Key, R>(
@@ -33,7 +36,11 @@ pub fn with_entry<K: Key, R>(
     f(Entry { action: Some(write::Action { id: action.id(), params }), ..entry })
 }
 
-fn fill<'s, 'a, T>(space: &'s mut [T], values: &'a [(u32, Bytes)], make: impl Fn(u32, &'a [u8]) -> T) -> &'s [T] {
+fn fill<'s, 'a, T>(
+    space: &'s mut [T],
+    values: &'a [(u32, CanonicalBytes)],
+    make: impl Fn(u32, &'a [u8]) -> T,
+) -> &'s [T] {
     for (slot, (id, value)) in space.iter_mut().zip(values) {
         *slot = make(*id, value.as_ref());
     }
@@ -104,7 +111,7 @@ pub fn rewrite(ends: &AnyEnds, direction: Direction) -> FlowAction {
 
 /// The key of an entry as it was read; none: it is not of this table.
 pub fn key_of<K: Key>(entry: &TableEntry) -> Option<K> {
-    let field = |field: &runtime_client::proto::p4::v1::FieldMatch| field.field_id;
+    let field = |field: &FieldMatch| field.field_id;
     if entry.table_id != K::TABLE.id {
         return None;
     }
@@ -152,12 +159,43 @@ pub fn flow_action_of(entry: &TableEntry) -> Option<FlowAction> {
     }
 }
 
-/// The pattern that reads a flow's entry with its counter, and with the time since its last hit.
-pub fn look_at(key: &FlowKey, last_hit: bool) -> Entity {
-    let mut entry = with_flow_key(key, |entry| entry.to_message());
-    entry.counter_data = Some(CounterData::default());
-    entry.time_since_last_hit = last_hit.then(IdleTimeout::default);
-    Entity { entity: Some(Kind::TableEntry(entry)) }
+/// The patterns that read these flows' entries with their counters, and with the time since their last hit.
+pub fn look_at(keys: &[FlowKey], last_hit: bool) -> Vec<Entity> {
+    // One piece of memory for all values, of which each match has a part.
+    let mut values = BytesMut::with_capacity(keys.len() * KEY_BYTES);
+    for key in keys {
+        fields_of(key).iter().for_each(|(_, value)| values.extend_from_slice(value.as_ref()));
+    }
+    let mut values = values.freeze();
+    let mut field = |&(field_id, ref value): &(u32, CanonicalBytes)| {
+        let value = values.split_to(value.as_ref().len());
+        FieldMatch { field_id, field_match_type: Some(FieldMatchType::Exact(Exact { value })) }
+    };
+    let pattern = |key: &FlowKey| {
+        let entry = TableEntry {
+            table_id: table_of(key).id,
+            r#match: fields_of(key).iter().map(&mut field).collect(),
+            counter_data: Some(CounterData::default()),
+            time_since_last_hit: last_hit.then(IdleTimeout::default),
+            ..TableEntry::default()
+        };
+        Entity { entity: Some(Kind::TableEntry(entry)) }
+    };
+    keys.iter().map(pattern).collect()
+}
+
+fn fields_of(key: &FlowKey) -> Fields {
+    match key {
+        FlowKey::V4(key) => key.fields(),
+        FlowKey::V6(key) => key.fields(),
+    }
+}
+
+fn table_of(key: &FlowKey) -> Table {
+    match key {
+        FlowKey::V4(_) => FlowV4Key::TABLE,
+        FlowKey::V6(_) => FlowV6Key::TABLE,
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +228,22 @@ mod tests {
         let FlowKey::V6(key) = FlowKey::of(&ends_v6(1), Direction::Inbound) else { panic!("not IPv6") };
         let entry = with_entry(&key, Some(&action), 0, |entry| entry.to_message());
         assert_eq!((key_of(&entry), action_of(&entry)), (Some(key), Some(action)));
+    }
+
+    #[test]
+    fn patterns_are_the_keys_of_the_entries() {
+        let ends = [ends_v4(7), ends_v6(8), ends_v4(9)];
+        let keys: Vec<FlowKey> = ends.iter().map(|ends| FlowKey::of(ends, Direction::Outbound)).collect();
+        for last_hit in [true, false] {
+            let patterns = look_at(&keys, last_hit);
+            assert_eq!(patterns.len(), 3);
+            for (pattern, key) in patterns.into_iter().zip(&keys) {
+                let Some(Kind::TableEntry(mut entry)) = pattern.entity else { panic!("not an entry") };
+                assert_eq!(entry.counter_data.take(), Some(CounterData::default()));
+                assert_eq!(entry.time_since_last_hit.take().is_some(), last_hit);
+                assert_eq!(entry, with_flow_key(key, |entry| entry.to_message()));
+            }
+        }
     }
 
     #[test]

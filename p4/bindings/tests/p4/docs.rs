@@ -95,7 +95,7 @@ fn the_page_of_tables_is_fresh() {
     let mut page = String::from(
         "# Tables of the P4 program\n\n\
          <!-- Generated from P4Info and p4/core/constants.p4: UPDATE_P4=1 cargo test -p carom-p4 -->\n\n\
-         **The daemon does not install entries yet.** This page describes the program in `p4/`, compiled for BMv2 and for\n\
+         This page describes the program in `p4/`, whose entries the [offload manager](switch.md) writes, compiled for BMv2 and for\n\
          PNA (DPDK's SWX pipeline), whose artifacts are in `p4/build/`, and for Tofino. `make p4` and `make p4 ARCH=tna`\n\
          make them again where there is a p4c.\n\n\
          All keys match exactly. Names, ids, keys, actions and parameters are the same on every architecture, and so are\n\

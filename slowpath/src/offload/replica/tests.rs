@@ -229,6 +229,45 @@ fn what_an_earlier_life_left_is_mended() {
 }
 
 #[test]
+fn what_the_target_lost_is_written_again() {
+    let (mut replica, mut target) = started(&plan(OURS, &[vip(1)], &[LIP]));
+    let whole = target.0.clone();
+    let lost = RowKey::LocalV4(LocalV4Key { dst: LIP.to_bits() });
+    target.0.remove(&lost);
+    replica.look_begin(false);
+    target.0.iter().for_each(|(key, action)| replica.look_found(*key, *action));
+    replica.look_end();
+    let written = target.follow(&mut replica, Moment(0));
+    assert_eq!(
+        written.iter().map(|write| (write.key, write.step)).collect::<Vec<_>>(),
+        [(lost, Step::Write(Kind::Insert))]
+    );
+    assert_eq!(target.0, whole);
+}
+
+#[test]
+fn after_a_write_without_answer_nothing_is_taken_for_granted() {
+    let neighbors = neighbors();
+    let (mut replica, mut target) = started(&plan(OURS, &[], &[]));
+    let id = learn(&neighbors, 1, mac(1));
+    replica.follow(&neighbors);
+    target.follow(&mut replica, Moment(0));
+    learn(&neighbors, 1, mac(2));
+    replica.follow(&neighbors);
+    let write = replica.next_write(Moment(0)).expect("another MAC address");
+    target.apply(&write);
+    replica.settled(write.number, End::Unknown, Moment(0));
+    // The neighbour is where it was: the target need not have stayed there.
+    learn(&neighbors, 1, mac(1));
+    replica.follow(&neighbors);
+    assert_ne!(replica.reach(&neighbors, id), Reach::Ready);
+    target.follow(&mut replica, Moment(50_000));
+    assert_eq!(replica.reach(&neighbors, id), Reach::Ready);
+    let forward = NexthopAction::Forward { smac: OURS, dmac: mac(1).0, port: 7 };
+    assert_eq!(target.0[&RowKey::Nexthop(NexthopKey { nexthop: id.0 })], RowAction::Nexthop(forward));
+}
+
+#[test]
 fn meters_follow_their_entries_and_are_done_without_where_there_are_none() {
     let rate = PuntRate { rate: 100, burst: 10 };
     let with_meters = Ports { punt_rate: Some(rate), ..ports() };

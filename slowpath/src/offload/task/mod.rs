@@ -56,6 +56,8 @@ pub(super) struct Task {
     neighbors: Arc<Neighbors>,
     gate: Arc<fullnat::offload::Gate>,
     rings: Vec<Queue>,
+    /// Flow entries may have idle timeouts, and know when they were last hit.
+    ages: bool,
     /// Whose turn it is to be first.
     first_ring: usize,
     asks: mpsc::Receiver<Ask>,
@@ -133,6 +135,7 @@ impl Task {
         };
         let queue = |ring| Queue { ring, late: Default::default() };
         Ok(Task {
+            ages: report::flows_age(&pipeline.p4info),
             replica: Replica::new(ports, plan),
             settings,
             pipeline: Arc::new(pipeline),

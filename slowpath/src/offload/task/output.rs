@@ -30,7 +30,7 @@ impl Task {
         while self.writer.room() >= LONGEST
             && let Some(write) = self.book.next_write()
         {
-            submit(&mut self.writer, &write);
+            submit(&mut self.writer, &write, self.ages);
         }
     }
 
@@ -71,10 +71,11 @@ fn problem(outcome: &Outcome) -> Option<String> {
     }
 }
 
-fn submit(writer: &mut Writer, write: &Write) {
+fn submit(writer: &mut Writer, write: &Write, ages: bool) {
     match write {
         Write::Insert { id, ends, idle_ms } => {
-            wire::with_inserts(ends, *idle_ms, |updates| give(writer, id.number(), updates));
+            let idle_ms = if ages { *idle_ms } else { 0 };
+            wire::with_inserts(ends, idle_ms, |updates| give(writer, id.number(), updates));
         }
         Write::Delete { id, ends, sides } => delete(writer, *id, ends, *sides),
         Write::Orphan { ticket, key } => wire::with_flow_key(key, |entry| {

@@ -7,7 +7,7 @@ use fullnat::id::WorkerId;
 use fullnat::offload::Place;
 use hashbrown::{HashMap, HashSet};
 use runtime_client::pipeline::Brought;
-use runtime_client::proto::p4::v1::{Entity, TableEntry};
+use runtime_client::proto::p4::v1::TableEntry;
 use runtime_client::{Client, Code, PipelineError, Query, RequestError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -81,9 +81,9 @@ impl Task {
             }
             let keys = sessions.iter().flat_map(|(_, ends)| keys_of(ends)).collect();
             let ids = sessions.into_iter().map(|(id, _)| id).collect();
-            let (client, patience) = (self.client.clone(), self.settings.write.timeout);
+            let (client, ages, patience) = (self.client.clone(), self.ages, self.settings.write.timeout);
             self.looks_under_way += 1;
-            self.jobs.spawn(async move { Done::Looked(look, ids, read_flows(&client, keys, patience).await) });
+            self.jobs.spawn(async move { Done::Looked(look, ids, read_flows(&client, keys, ages, patience).await) });
         }
     }
 
@@ -163,12 +163,12 @@ impl Task {
         let offloaded: Vec<_> = ids.filter_map(|id| Some((id, self.book.offloaded(id)?))).collect();
         let keys: Vec<FlowKey> = offloaded.iter().flat_map(|(_, ends)| keys_of(ends)).collect();
         let ids = offloaded.into_iter().map(|(id, _)| id).collect();
-        let (client, patience) = (self.client.clone(), self.settings.write.timeout);
+        let (client, ages, patience) = (self.client.clone(), self.ages, self.settings.write.timeout);
         self.jobs.spawn(async move {
             let mut found = Vec::with_capacity(keys.len());
             for part in keys.chunks(2 * SESSIONS) {
                 // What cannot be read is left out.
-                found.extend(read_flows(&client, part.to_vec(), patience).await.unwrap_or_default());
+                found.extend(read_flows(&client, part.to_vec(), ages, patience).await.unwrap_or_default());
             }
             Done::News(ids, found, answer)
         });
@@ -205,11 +205,17 @@ fn keys_of(ends: &fullnat::offload::AnyEnds) -> [FlowKey; 2] {
 }
 
 /// Reads entries with their counters, and with the time since their last hit where the target has that.
-async fn read_flows(client: &Client, keys: Vec<FlowKey>, patience: Duration) -> Result<Vec<Found>, RequestError> {
+async fn read_flows(
+    client: &Client,
+    keys: Vec<FlowKey>,
+    last_hit: bool,
+    patience: Duration,
+) -> Result<Vec<Found>, RequestError> {
     let read = async {
-        match read_with(client, &keys, true).await {
+        match read_with(client, &keys, last_hit).await {
+            // It has idle timeouts and does not tell.
             Err(RequestError::Refused(refusal))
-                if matches!(refusal.code, Code::Unimplemented | Code::InvalidArgument) =>
+                if last_hit && matches!(refusal.code, Code::Unimplemented | Code::InvalidArgument) =>
             {
                 read_with(client, &keys, false).await
             }
@@ -220,8 +226,7 @@ async fn read_flows(client: &Client, keys: Vec<FlowKey>, patience: Duration) -> 
 }
 
 async fn read_with(client: &Client, keys: &[FlowKey], last_hit: bool) -> Result<Vec<Found>, RequestError> {
-    let patterns: Vec<Entity> = keys.iter().map(|key| wire::look_at(key, last_hit)).collect();
-    let mut reading = client.read_entities::<TableEntry>(patterns).await?;
+    let mut reading = client.read_entities::<TableEntry>(wire::look_at(keys, last_hit)).await?;
     let mut found = Vec::with_capacity(keys.len());
     while let Some(entries) = reading.next().await? {
         found.extend(entries.iter().filter_map(wire::found));

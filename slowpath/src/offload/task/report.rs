@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use carom_p4::{ID_DROPS, ID_PUNTS, Punt, SwitchDrop, TABLES};
 use fullnat::offload::Threshold;
-use runtime_client::proto::p4::config::v1::P4Info;
+use runtime_client::proto::p4::config::v1::table::IdleTimeoutBehavior;
+use runtime_client::proto::p4::config::v1::{P4Info, Table};
 use runtime_client::proto::p4::v1::entity::Entity as Kind;
 use runtime_client::proto::p4::v1::{CounterEntry, Entity};
 use runtime_client::{Client, RequestError, Standing};
@@ -24,12 +25,19 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Entries the flow tables have room for by P4Info, IPv4 and IPv6.
 pub(super) fn flow_sizes(p4info: &P4Info) -> [u64; 2] {
     FLOW_TABLES.map(|table| {
-        let same = |of: &&runtime_client::proto::p4::config::v1::Table| {
-            of.preamble.as_ref().is_some_and(|preamble| preamble.id == table.id)
-        };
-        let size = p4info.tables.iter().find(same).and_then(|table| u64::try_from(table.size).ok());
+        let size = find(p4info, &table).and_then(|table| u64::try_from(table.size).ok());
         size.filter(|size| *size > 0).unwrap_or(table.size)
     })
+}
+
+/// Whether entries of the flow tables may have idle timeouts, by P4Info. Where they may not, one that has is an error.
+pub(super) fn flows_age(p4info: &P4Info) -> bool {
+    let notifies = IdleTimeoutBehavior::NotifyControl as i32;
+    FLOW_TABLES.iter().all(|table| find(p4info, table).is_some_and(|table| table.idle_timeout_behavior == notifies))
+}
+
+fn find<'a>(p4info: &'a P4Info, table: &carom_p4::Table) -> Option<&'a Table> {
+    p4info.tables.iter().find(|of| of.preamble.as_ref().is_some_and(|preamble| preamble.id == table.id))
 }
 
 impl Task {
@@ -124,4 +132,20 @@ async fn counter(
         Some((name(index)?.to_owned(), packets))
     });
     Ok(named.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use carom_p4::artifacts::{BMV2_P4INFO, PNA_P4INFO};
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn p4info_tells_room_and_ageing() {
+        let [bmv2, pna] = [BMV2_P4INFO, PNA_P4INFO].map(|bytes| P4Info::decode(bytes).expect("a committed artifact"));
+        assert_eq!((flow_sizes(&bmv2), flows_age(&bmv2)), ([131_072, 65_536], true));
+        assert_eq!((flow_sizes(&pna), flows_age(&pna)), ([131_072, 65_536], false));
+        assert_eq!((flow_sizes(&P4Info::default()), flows_age(&P4Info::default())), ([131_072, 65_536], false));
+    }
 }

@@ -86,10 +86,42 @@ fn a_plan_becomes_entries() {
     let IpAddr::V4(first) = vip(1) else { panic!("not IPv4") };
     assert_eq!(target.local(first), Some(LocalV4Action::PuntOther { worker: 0 }));
     assert_eq!((target.local(LIP), target.local(Ipv4Addr::new(10, 0, 0, 2))), (Some(all), Some(all)));
-    // Services, VIPs, own addresses of both families, one LIP; two workers, the link, a port.
-    assert_eq!(target.0.len(), 2 + 2 + 2 + 1 + 2 + 1 + 1);
+    // Services, VIPs, own addresses of both families, one LIP, the group of all IPv6 nodes; two workers, the link, a port.
+    assert_eq!(target.0.len(), 2 + 2 + 2 + 1 + 1 + 2 + 1 + 1);
     assert!(replica.is_settled());
     assert_eq!(replica.entries(LocalV4Key { dst: 0 }.table_id()), 3);
+}
+
+/// The next write of a next hop; what comes before it is done.
+fn next_nexthop(replica: &mut Replica, target: &mut Target) -> Write {
+    loop {
+        let write = replica.next_write(Moment(0)).expect("a next hop");
+        if matches!(write.key, RowKey::Nexthop(_)) {
+            return write;
+        }
+        let end = target.apply(&write);
+        replica.settled(write.number, end, Moment(0));
+    }
+}
+
+#[test]
+fn next_hops_are_heard_when_they_announce_themselves() {
+    let neighbors = neighbors();
+    let (mut replica, mut target) = started(&plan(OURS, &[], &[LIP]));
+    let id = learn(&neighbors, 1, mac(1));
+    // One that is ours too stays what the plan says.
+    neighbors.acquire(IfaceId(0), LIP.into()).expect("room");
+    replica.follow(&neighbors);
+    target.follow(&mut replica, Moment(0));
+    let other = Some(LocalV4Action::PuntOther { worker: 0 });
+    let address = Ipv4Addr::new(10, 0, 2, 1);
+    assert_eq!((target.local(address), target.local(LIP)), (other, Some(LocalV4Action::PuntAll { worker: 0 })));
+    // It becomes ours, and is so no more.
+    replica.set_plan(&plan(OURS, &[], &[LIP, address]));
+    replica.follow(&neighbors);
+    target.follow(&mut replica, Moment(0));
+    assert_eq!(target.local(address), Some(LocalV4Action::PuntAll { worker: 0 }));
+    assert!(neighbors.get(id).is_some());
 }
 
 trait TableId {
@@ -151,7 +183,7 @@ fn a_next_hop_is_ready_once_its_entry_says_what_is_known_now() {
     assert_eq!(replica.reach(&neighbors, id), Reach::Pending, "not looked at yet");
     replica.follow(&neighbors);
     assert_eq!(replica.reach(&neighbors, id), Reach::Pending);
-    let write = replica.next_write(Moment(0)).expect("a next hop");
+    let write = next_nexthop(&mut replica, &mut target);
     assert_eq!(replica.reach(&neighbors, id), Reach::Pending);
     let forward = |dmac| NexthopAction::Forward { smac: OURS, dmac, port: 7 };
     assert_eq!((write.step, write.action), (Step::Write(Kind::Insert), Some(RowAction::Nexthop(forward(mac(1).0)))));
@@ -163,9 +195,9 @@ fn a_next_hop_is_ready_once_its_entry_says_what_is_known_now() {
     learn(&neighbors, 1, mac(2));
     assert_eq!(replica.reach(&neighbors, id), Reach::Pending);
     replica.follow(&neighbors);
-    let written = target.follow(&mut replica, Moment(0));
-    assert_eq!(written.len(), 1);
-    assert_eq!(written[0].step, Step::Write(Kind::Modify));
+    let mut written = target.follow(&mut replica, Moment(0));
+    written.retain(|write| matches!(write.key, RowKey::Nexthop(_)));
+    assert_eq!(written.iter().map(|write| write.step).collect::<Vec<_>>(), [Step::Write(Kind::Modify)]);
     assert_eq!(replica.reach(&neighbors, id), Reach::Ready);
     // The interface got another MAC address.
     replica.set_plan(&plan([2, 0, 0, 0, 0, 9], &[vip(1)], &[]));
@@ -187,7 +219,8 @@ fn a_next_hop_of_an_interface_that_is_no_port_is_none() {
     let (mut replica, mut target) = started(&plan(OURS, &[], &[]));
     let id = neighbors.acquire_static(IfaceId(3), vip(1), mac(1)).expect("room");
     replica.follow(&neighbors);
-    assert_eq!((target.follow(&mut replica, Moment(0)).len(), replica.reach(&neighbors, id)), (0, Reach::None));
+    assert!(!target.follow(&mut replica, Moment(0)).iter().any(|write| matches!(write.key, RowKey::Nexthop(_))));
+    assert_eq!(replica.reach(&neighbors, id), Reach::None);
 }
 
 #[test]
@@ -254,7 +287,7 @@ fn after_a_write_without_answer_nothing_is_taken_for_granted() {
     target.follow(&mut replica, Moment(0));
     learn(&neighbors, 1, mac(2));
     replica.follow(&neighbors);
-    let write = replica.next_write(Moment(0)).expect("another MAC address");
+    let write = next_nexthop(&mut replica, &mut target);
     target.apply(&write);
     replica.settled(write.number, End::Unknown, Moment(0));
     // The neighbour is where it was: the target need not have stayed there.

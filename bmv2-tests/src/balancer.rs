@@ -50,7 +50,8 @@ impl Balancer {
         Ok(balancer)
     }
 
-    /// Waits until the switch's tables are as the balancer wants them.
+    /// Waits until the switch's tables are as the balancer wants them, and the next hops known that it asked for in vain
+    /// before.
     pub fn wait_for_the_switch(&self) -> Result<()> {
         let mut last = None;
         let ready = || {
@@ -60,6 +61,8 @@ impl Balancer {
             is_ready
         };
         ensure!(wait(PATIENCE, ready), "the switch does not become ready: {last:?}; the log:\n{}", self.log_tail());
+        let known = || self.rows("neighbors").is_ok_and(|rows| rows.iter().all(|row| row["mac"].is_string()));
+        ensure!(wait(PATIENCE, known), "next hops stay unknown: {:?}", self.rows("neighbors"));
         Ok(())
     }
 
@@ -120,8 +123,17 @@ impl Balancer {
     /// Packets dropped so far, by the names of the reasons that happened. Drops that interfaces count before a worker sees
     /// the packet are there as `rx_missed`.
     pub fn drops(&self) -> Result<BTreeMap<String, u64>> {
+        self.drops_by("drops")
+    }
+
+    /// The same of packets that the switch dropped by itself.
+    pub fn switch_drops(&self) -> Result<BTreeMap<String, u64>> {
+        self.drops_by("switch")
+    }
+
+    fn drops_by(&self, who: &str) -> Result<BTreeMap<String, u64>> {
         let mut drops = BTreeMap::new();
-        for drop in items(&self.query(&["drops"])?, "drops")? {
+        for drop in items(&self.query(&["drops"])?, who)? {
             let reason = drop["reason"].as_str().context("a drop without a reason")?;
             let total = drop["total"].as_u64().context("a drop without a total")?;
             if total > 0 {

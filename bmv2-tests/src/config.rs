@@ -195,6 +195,14 @@ impl Config {
         Config { workers, ..self }
     }
 
+    /// The same with every session in the slow path: a switch, if there is one, only punts and injects.
+    pub fn without_offload(mut self) -> Self {
+        if let Some(switch) = &mut self.switch {
+            switch.policy = "\"never\"".to_owned();
+        }
+        self
+    }
+
     /// The same with one more service.
     pub fn service(mut self, service: Service) -> Self {
         self.services.push(service);

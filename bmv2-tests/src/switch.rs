@@ -16,7 +16,6 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use carom_p4::artifacts::BMV2_JSON;
 
 use crate::balancer::wait;
 use crate::capture::{Capture, Way};
@@ -58,7 +57,7 @@ pub fn port_of(interface: usize) -> u16 {
 }
 
 impl Switch {
-    /// Makes the cable to the slow path and starts the switch, with empty tables, on these cables.
+    /// Makes the cable to the slow path and starts the switch, with no program, on these cables.
     pub fn start(netns: &Netns, cables: &[&str], dir: PathBuf) -> Result<Self> {
         netns.ip(&format!("link add {LINK} mtu {LINK_MTU} type veth peer name {SLOWPATH_DEVICE} mtu {LINK_MTU}"))?;
         for end in [LINK, SLOWPATH_DEVICE] {
@@ -76,19 +75,14 @@ impl Switch {
         ensure!(netns.name() == self.netns, "the switch belongs into {}", self.netns);
         let binary = simple_switch().context("no simple_switch_grpc in CAROM_BMV2 or PATH")?;
         let mut command = netns.command(&binary);
-        let program = self.dir.join("switch.json");
-        std::fs::write(&program, BMV2_JSON).with_context(|| format!("cannot write {}", program.display()))?;
         // Without a place for its log BMv2 still writes every line, to nowhere, unless told not to.
-        command.args(["--log-level", "off", "--device-id", &DEVICE_ID.to_string(), "--thrift-port", "9090"]);
+        command.args(["--no-p4", "--log-level", "off", "--device-id", &DEVICE_ID.to_string(), "--thrift-port", "9090"]);
         // The default is a file that all switches of a machine share.
         command.args(["--notifications-addr", &format!("ipc://{}", self.dir.join("switch.ipc").display())]);
         for (i, cable) in self.cables.iter().enumerate() {
             command.args(["-i", &format!("{}@{cable}", port_of(i))]);
         }
-        command.args(["-i", &format!("{SLOWPATH_PORT}@{LINK}")]);
-        // A packet that comes while BMv2 has no program ends it, so it gets one that drops everything: ours, with tables
-        // that are empty. P4Runtime does not count it: nobody has set a program yet.
-        command.arg(&program).args(["--", "--grpc-server-addr", ADDRESS]);
+        command.args(["-i", &format!("{SLOWPATH_PORT}@{LINK}"), "--", "--grpc-server-addr", ADDRESS]);
         let log = File::options().create(true).append(true).open(self.log_path())?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;

@@ -44,9 +44,12 @@ impl Task {
     /// Answers with how things stand, once the switch's counters are there or too late.
     pub(super) fn report(&self, answer: oneshot::Sender<Status>) {
         let mut status = self.status();
-        let client = self.client.clone();
+        // Without a program there are none, and BMv2 (1.15) ends when it is asked for one.
+        let client = Some(self.client.clone()).filter(|_| self.stage.is_up());
         tokio::spawn(async move {
-            if let Ok(Ok((punts, drops))) = timeout(PATIENCE, switch_counters(&client)).await {
+            if let Some(client) = client
+                && let Ok(Ok((punts, drops))) = timeout(PATIENCE, switch_counters(&client)).await
+            {
                 (status.punts, status.drops) = (punts, drops);
             }
             // Whoever asked may have gone meanwhile.

@@ -99,7 +99,7 @@ impl State {
         if request.atomicity != 0 {
             return Err(Status::unimplemented("updates of a batch stand for themselves"));
         }
-        let mut batch = Batch::new(tables);
+        let mut batch = Batch::new(tables, &request.updates);
         let mut errors: Vec<Error> = Vec::new();
         for (place, update) in request.updates.into_iter().enumerate() {
             match batch.apply(update) {

@@ -13,17 +13,26 @@ use crate::tables::{EntryError, Tables};
 
 /// Applies updates to tables.
 ///
-/// Entries are deleted at the end, so that no insertion has to wait until the number of a deleted entry is free; but
-/// before an update of the same key, and before a table is called full. Updates of a batch have no order in the standard.
+/// In a batch that inserts too, entries are deleted at the end, so that no insertion has to wait until the number of a
+/// deleted entry is free; but before an update of the same key, and before a table is called full. Updates of a batch have
+/// no order in the standard.
 pub(super) struct Batch<'a> {
     tables: &'a mut Tables,
+    is_mixed: bool,
     deletions: Vec<TableEntry>,
     deleted: HashSet<EntryKey>,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn new(tables: &'a mut Tables) -> Batch<'a> {
-        Batch { tables, deletions: Vec::new(), deleted: HashSet::new() }
+    /// For these updates, to be applied in order.
+    pub(super) fn new(tables: &'a mut Tables, updates: &[Update]) -> Batch<'a> {
+        let any = |kind: Type| updates.iter().any(|update| update.r#type() == kind);
+        Batch {
+            tables,
+            is_mixed: any(Type::Insert) && any(Type::Delete),
+            deletions: Vec::new(),
+            deleted: HashSet::new(),
+        }
     }
 
     /// Applies one update.
@@ -42,11 +51,11 @@ impl<'a> Batch<'a> {
     }
 
     fn entry(&mut self, kind: Type, entry: TableEntry) -> Result<(), EntryError> {
-        let key = EntryKey::of(&entry);
-        if self.deleted.contains(&key) {
+        if !self.deleted.is_empty() && self.deleted.contains(&EntryKey::of(&entry)) {
             self.delete_all()?;
         }
         match kind {
+            Type::Delete if !self.is_mixed => self.tables.delete(&entry),
             Type::Insert => match self.tables.insert(&entry) {
                 Err(EntryError::Full) if !self.deletions.is_empty() => {
                     self.delete_all()?;
@@ -59,7 +68,7 @@ impl<'a> Batch<'a> {
                 if !self.tables.contains(&entry)? {
                     return Err(EntryError::Missing);
                 }
-                self.deleted.insert(key);
+                self.deleted.insert(EntryKey::of(&entry));
                 self.deletions.push(entry);
                 Ok(())
             }

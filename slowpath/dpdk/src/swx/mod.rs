@@ -37,6 +37,7 @@
 
 mod build;
 mod control;
+mod hash;
 mod object;
 mod pipeline;
 mod port;

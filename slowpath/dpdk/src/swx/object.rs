@@ -5,6 +5,7 @@ use std::ptr::{self, NonNull};
 
 use dpdk_sys as sys;
 
+use super::hash;
 use super::program::Layout;
 
 /// A table object. It frees nothing by itself: the pipeline may look into it for longer than any handle lives.
@@ -25,8 +26,8 @@ impl Object {
             // All bits count.
             key_mask0: ptr::null_mut(),
             action_data_size: layout.data_bytes,
-            // DPDK's CRC-32.
-            hash_func: None,
+            // None is DPDK's CRC-32C.
+            hash_func: if layout.key_bytes > hash::LONG { Some(hash::keyed) } else { None },
             // SWX reads the last argument as eight bytes, whatever its width. The entry that is never used has the end of
             // the memory behind it.
             n_keys_max: layout.size + 1,

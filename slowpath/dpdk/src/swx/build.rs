@@ -122,7 +122,7 @@ impl Pipeline {
         let mut build = Build { program, pipeline: Raw(ptr::null_mut()) };
         build.make(&mut io)?;
         let layouts = build.finish(layouts)?;
-        let tables = layouts.iter().map(pair).collect::<Result<Vec<_>, _>>()?;
+        let tables = pairs(&layouts)?;
         let pipeline = std::mem::replace(&mut build.pipeline, Raw(ptr::null_mut()));
         // SAFETY: the pipeline is built, and nobody frees it any more.
         let shared = Arc::new(unsafe { Shared::new(pipeline.0, tables) });
@@ -132,21 +132,19 @@ impl Pipeline {
     }
 }
 
-/// Both objects of a table.
-fn pair(layout: &Layout) -> Result<[Object; 2], BuildError> {
-    let object = || {
-        let error = || BuildError::NoMemory { table: layout.name.clone(), size: layout.size };
-        Object::create(layout).ok_or_else(error)
-    };
-    let first = object()?;
-    match object() {
-        Ok(second) => Ok([first, second]),
-        Err(error) => {
-            // SAFETY: nobody has seen it.
-            unsafe { first.free() };
-            Err(error)
-        }
+/// Both objects of each table.
+fn pairs(layouts: &[Layout]) -> Result<Vec<[Object; 2]>, BuildError> {
+    let mut objects = Vec::new();
+    for layout in layouts.iter().flat_map(|layout| [layout; 2]) {
+        let Some(object) = Object::create(layout) else {
+            // SAFETY: nobody else has seen them.
+            objects.iter().for_each(|object: &Object| unsafe { object.free() });
+            return Err(BuildError::NoMemory { table: layout.name.clone(), size: layout.size });
+        };
+        objects.push(object);
     }
+    let mut objects = objects.into_iter();
+    Ok(std::iter::from_fn(|| Some([objects.next()?, objects.next()?])).collect())
 }
 
 /// Bytes of the headers that are counted.

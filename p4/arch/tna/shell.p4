@@ -11,7 +11,15 @@
 #include "../../core/constants.p4"
 #include "../../core/headers.p4"
 #include "../../core/parse.p4"
+#ifdef CHIP_CONNECTIONS
+// The core's control of that name is not used then.
+#define FlowV4 PlainFlowV4
+#endif
 #include "../../core/flow.p4"
+#ifdef CHIP_CONNECTIONS
+#undef FlowV4
+#include "compact.p4"
+#endif
 #include "../../core/admit.p4"
 #include "../../core/nexthop.p4"
 #include "../../core/slowpath.p4"

@@ -79,7 +79,8 @@ impl View for Ipv6Addr {
 
 #[tokio::test]
 async fn bmv2_and_the_slow_path_agree_on_packets_nobody_chose() {
-    const ROUNDS: usize = 250;
+    // BMv2's input buffer holds 1024 packets and drops what finds it full, which on a busy machine it may be.
+    const ROUNDS: usize = 120;
     let Some((mut switch, _control)) = start(&file::read()).await else { return };
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
     let mut packets = Vec::new();

@@ -44,7 +44,8 @@ fn p4info(chip: &str, dir: &Path, out: &Path) -> Outcome {
         .chain(info.direct_counters.iter_mut().map(|c| &mut c.preamble))
         .chain(info.direct_meters.iter_mut().map(|m| &mut m.preamble));
     for preamble in all.flatten() {
-        let id = *known.get(preamble.name.as_str()).ok_or_else(|| format!("{}: not known", preamble.name))?;
+        // A profile's own, which no other target has, keep what the compiler gave them.
+        let id = known.get(preamble.name.as_str()).copied().unwrap_or(preamble.id);
         renamed.insert(preamble.id, id);
         preamble.id = id;
     }

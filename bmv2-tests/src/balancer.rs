@@ -46,6 +46,8 @@ impl Balancer {
         balancer.wait_until_ready()?;
         if let Some(switch) = &topology.switch {
             balancer.wait_for_the_switch().with_context(|| switch.state())?;
+        } else if config.switch.is_some() {
+            balancer.wait_for_the_switch()?;
         }
         Ok(balancer)
     }

@@ -4,6 +4,7 @@ use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
 use crate::switch::{ADDRESS, DEVICE_ID, ELECTION_ID, SLOWPATH_DEVICE, SLOWPATH_PORT, port_of};
+use crate::target::Target;
 use crate::topology::{
     Arms, BALANCER_BACK, BALANCER_FRONT, BALANCER_MACS, Dual, LIP_FIRST, LIP_LAST, ROUTER_BACK, SERVERS, Topology,
 };
@@ -96,6 +97,8 @@ pub enum Attachment {
 /// The switch in front of the slow path, at the address all switches of the harness have.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SwitchConfig {
+    /// Whether it is softnic in the same process, not a switch outside.
+    pub is_inside: bool,
     /// Which sessions are offloaded, as in the file: `"established"` with its quotes, or a table.
     pub policy: String,
     /// Pause before another attempt to install a session that was refused.
@@ -106,16 +109,20 @@ pub struct SwitchConfig {
     pub punt_rate: Option<u64>,
 }
 
-impl Default for SwitchConfig {
-    /// Policy `established`, or what the environment variable `CAROM_POLICY` names.
-    fn default() -> Self {
+impl SwitchConfig {
+    /// The switch of this target. Policy `established`, or what the environment variable `CAROM_POLICY` names.
+    fn of(target: Target) -> Option<Self> {
+        if target == Target::None {
+            return None;
+        }
         let policy = std::env::var("CAROM_POLICY").unwrap_or_else(|_| "established".to_owned());
-        SwitchConfig {
+        Some(SwitchConfig {
+            is_inside: target == Target::Softnic,
             policy: format!("\"{policy}\""),
             retry: "1s".to_owned(),
             sweep: "5m".to_owned(),
             punt_rate: None,
-        }
+        })
     }
 }
 
@@ -176,7 +183,7 @@ impl Config {
         Config {
             workers: 1,
             sessions: SESSIONS,
-            switch: topology.switch.is_some().then(SwitchConfig::default),
+            switch: SwitchConfig::of(topology.target),
             interfaces: match topology.arms {
                 Arms::One => vec![interface(0, BALANCER_BACK, Some(ROUTER_BACK))],
                 Arms::Two => vec![interface(0, BALANCER_FRONT, None), interface(1, BALANCER_BACK, Some(ROUTER_BACK))],
@@ -243,9 +250,12 @@ impl fmt::Display for Config {
 
 impl fmt::Display for SwitchConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "[target]\nkind = \"bmv2\"\naddress = \"{ADDRESS}\"\ndevice_id = {DEVICE_ID}")?;
+        let kind = if self.is_inside { "softnic" } else { "bmv2" };
+        writeln!(f, "[target]\nkind = \"{kind}\"\naddress = \"{ADDRESS}\"\ndevice_id = {DEVICE_ID}")?;
         writeln!(f, "election_id = {ELECTION_ID}")?;
-        writeln!(f, "link = {{ device = \"af_packet:{SLOWPATH_DEVICE}\", port = {SLOWPATH_PORT} }}")?;
+        if !self.is_inside {
+            writeln!(f, "link = {{ device = \"af_packet:{SLOWPATH_DEVICE}\", port = {SLOWPATH_PORT} }}")?;
+        }
         writeln!(f, "policy = {}\nretry = \"{}\"\nsweep = \"{}\"", self.policy, self.retry, self.sweep)?;
         self.punt_rate.map_or(Ok(()), |rate| writeln!(f, "punt_rate = {rate}"))
     }

@@ -10,6 +10,8 @@ use anyhow::{Result, bail};
 pub enum Target {
     /// The slow path alone (the default).
     None,
+    /// The P4 program on softnic, in the process of the slow path.
+    Softnic,
     /// The P4 program on BMv2, `simple_switch_grpc`, in front of the slow path.
     Bmv2,
 }
@@ -19,8 +21,9 @@ impl Target {
     pub fn from_env() -> Result<Self> {
         match std::env::var("CAROM_TARGET").as_deref() {
             Err(_) | Ok("" | "none") => Ok(Target::None),
+            Ok("softnic") => Ok(Target::Softnic),
             Ok("bmv2") => Ok(Target::Bmv2),
-            Ok(other) => bail!("CAROM_TARGET={other}: no such target; known: none, bmv2"),
+            Ok(other) => bail!("CAROM_TARGET={other}: no such target; known: none, softnic, bmv2"),
         }
     }
 
@@ -28,15 +31,15 @@ impl Target {
     pub fn unavailable(self) -> Option<&'static str> {
         match self {
             Target::Bmv2 if simple_switch().is_none() => Some("no simple_switch_grpc in CAROM_BMV2 or PATH"),
-            Target::None | Target::Bmv2 => None,
+            Target::None | Target::Softnic | Target::Bmv2 => None,
         }
     }
 
-    /// How much of a load to put on it: `full` for the slow path; a part of it for BMv2, which forwards some ten thousand
+    /// How much of a load to put on it: `full` for what forwards in Carom itself; a part of it for BMv2, which forwards some ten thousand
     /// packets a second on a core of its own, and a punt is two packets.
     pub fn share_of(self, full: u64) -> u64 {
         match self {
-            Target::None => full,
+            Target::None | Target::Softnic => full,
             Target::Bmv2 => full / 8,
         }
     }
@@ -46,6 +49,7 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Target::None => "none",
+            Target::Softnic => "softnic",
             Target::Bmv2 => "bmv2",
         })
     }

@@ -90,6 +90,8 @@ struct Cable<'a> {
 pub struct Topology {
     /// How the balancer is attached.
     pub arms: Arms,
+    /// What it is tested on.
+    pub target: Target,
     /// The switch between the balancer's cables and its slow path, if the target has one.
     pub switch: Option<Switch>,
     /// The host that clients run on; it owns [`CLIENT`] and seven more addresses after it.
@@ -141,6 +143,7 @@ impl Topology {
         let host = |role: &str| Netns::create(&format!("{prefix}-{role}"));
         let mut topology = Topology {
             arms,
+            target,
             switch: None,
             client: host("client")?,
             balancer: host("balancer")?,

@@ -1,8 +1,10 @@
 //! Putting the parts together: DPDK, interfaces, the shared tables, and a worker for each core.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
 
+use dpdk::swx::Wire;
 use dpdk::{
     Consumer, Eal, EalConfig, LogLevel, Memory, Mempool, MempoolConfig, Port, PortConfig, Producer, Ring, RingMode,
 };
@@ -18,13 +20,14 @@ use fullnat::spread::Spread;
 use fullnat::time::Time;
 use fullnat::wire::Mac;
 
-use crate::config::{self, CompileError, Compiler, Config, EalDevice, NamedDevice};
+use crate::config::{self, CompileError, Compiler, Config, EalDevice, NamedDevice, Place, Switch, SwitchPort};
 use crate::control::{self, Link, WorkerEnds};
 use crate::daemon::needed;
 use crate::offload::{self, OffloadEnds, Settings};
+use crate::softnic::{self, Parts, StartError};
 use crate::target::{self, TlsFileError};
 use crate::worker::switch::{PortTraffic, PortsError};
-use crate::worker::{Outbox, Ports, Query, Worker};
+use crate::worker::{Outbox, Ports, Query, Sink, Source, Worker};
 
 /// Descriptors of each queue.
 const DESCRIPTORS: u16 = 1024;
@@ -55,6 +58,9 @@ pub enum AssembleError {
     /// The switch's ports.
     #[error("target: {0}")]
     Switch(#[from] PortsError),
+    /// The switch inside.
+    #[error(transparent)]
+    Softnic(#[from] StartError),
     /// A file for the way to the target.
     #[error(transparent)]
     Tls(#[from] TlsFileError),
@@ -72,8 +78,8 @@ pub enum AssembleError {
     Random(getrandom::Error),
 }
 
-/// A worker over DPDK queues.
-pub type DpdkWorker = Worker<dpdk::RxQueue, dpdk::TxQueue>;
+/// A worker over devices, or over rings to the switch inside.
+pub type DpdkWorker = Worker<Source, Sink>;
 
 /// The balancer, ready to run.
 pub struct Assembled {
@@ -97,10 +103,12 @@ pub struct Assembled {
     pub macs: Vec<Mac>,
     /// Most sessions at a time, over all workers and both families.
     pub capacity: u64,
-    /// By worker what it counts of the switch's ports; empty without a switch.
+    /// By worker what it counts of the switch's ports; empty when `ports` are the interfaces.
     pub traffic: Vec<Arc<[PortTraffic]>>,
     /// For the offload manager, when there is a target.
     pub offload: Option<Offload>,
+    /// The switch inside, to be started.
+    pub softnic: Option<Parts>,
 }
 
 /// What the offload manager is started with.
@@ -122,24 +130,34 @@ struct Secrets {
 /// Starts DPDK and the interfaces and makes the workers.
 pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     let workers = config.workers();
-    let settings = target::settings(config)?;
+    let listener = listen(config)?;
+    let served = listener.as_ref().and_then(|listener| listener.local_addr().ok());
+    let settings = target::settings(config, served)?;
     let secrets = Secrets::new(config.debug.seed)?;
     let eal = Eal::init(eal_config(config))?;
     let mempool = Mempool::new(&eal, "carom", mempool_config(config, workers))?;
     let devices = config.devices();
-    let mut ports = open_ports(&devices, eal, &mempool, workers)?;
-    let macs: Vec<Mac> = match config.switch() {
-        Some(switch) => switch.ports.iter().map(|port| port.mac).collect(),
-        None => ports.iter().map(|port| Mac(port.info().mac)).collect(),
-    };
+    let mut ports = open_ports(&devices, eal, &mempool, config.queues())?;
+    let given = config.switch().and_then(|switch| switch.ports.iter().map(|port| port.mac).collect());
+    let macs: Vec<Mac> = given.unwrap_or_else(|| ports.iter().map(|port| Mac(port.info().mac)).collect());
     let mut compiler = Compiler::new();
     let plan = Arc::new(compiler.compile(config, &macs)?);
     let next_hops = Arc::new(Neighbors::new(config.limits.nexthops, secrets.nexthops));
     let mut pins = Pins::default();
     pins.update(&next_hops, needed(config, &plan)).map_err(|_| AssembleError::Nexthops(next_hops.capacity()))?;
     let persistence = Arc::new(Persistence::new(config.limits.persistence as usize, secrets.persistence));
-    let mut queues = start_ports(&devices, &mut ports, workers)?;
-    let spread = spread(&ports, macs.len(), workers);
+    let queues = start_ports(&devices, &mut ports, config.queues())?;
+    let (softnic, mut queues) = match listener.zip(config.switch()) {
+        Some((listener, switch)) => {
+            let (parts, ends) = inside(eal, switch, listener, queues, workers)?;
+            (Some(parts), ends)
+        }
+        None => (None, queues.into_iter().map(over_devices).collect()),
+    };
+    let spread = match &softnic {
+        Some(_) => spread(&[], macs.len(), workers),
+        None => spread(&ports, macs.len(), workers),
+    };
     let (mut producers, mut consumers) = rings(eal, workers)?;
     let iface_of_port = match config.switch() {
         Some(_) => (0..macs.len()).map(|i| IfaceId(i as u8)).collect(),
@@ -163,7 +181,8 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
         links.push(link);
         let (receive, transmit) = queues.remove(0);
         let switch = config.switch().map(|switch| Ports::new(switch.ports.iter().map(|p| p.port))).transpose()?;
-        traffic.extend(switch.as_ref().map(Ports::traffic));
+        // The devices of a switch inside are the interfaces, and their drivers count.
+        traffic.extend(switch.as_ref().filter(|_| softnic.is_none()).map(Ports::traffic));
         let (requests, verdicts) =
             ends.next().flatten().map(|OffloadEnds { requests, verdicts }| (requests, verdicts)).unzip();
         let outbox = Outbox::new(transmit, producers.remove(0), mempool, Arc::clone(&counters));
@@ -198,7 +217,21 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
         });
     }
     let capacity = ((share(config.limits.sessions) + share(config.limits.sessions6)) * workers) as u64;
-    Ok(Assembled { eal, parts, plan, links, ports, next_hops, compiler, pins, macs, capacity, offload, traffic })
+    Ok(Assembled {
+        eal,
+        parts,
+        plan,
+        links,
+        ports,
+        next_hops,
+        compiler,
+        pins,
+        macs,
+        capacity,
+        offload,
+        softnic,
+        traffic,
+    })
 }
 
 fn eal_config(config: &Config) -> EalConfig {
@@ -237,10 +270,13 @@ fn log_dpdk(level: LogLevel, line: &str) {
 /// As many buffers as all queues and rings may hold at once, and what is on its way in the workers.
 fn mempool_config(config: &Config, workers: usize) -> MempoolConfig {
     let devices = config.devices();
-    let queues = devices.len() * workers;
+    let queues = devices.len() * config.queues();
+    let inside = matches!(config.switch(), Some(Switch { place: Place::Inside { .. }, .. }));
+    let punts = if inside { (workers + 1) * 2 * softnic::RING as usize } else { 0 };
     let rings = workers * workers.saturating_sub(1);
     let needed = queues * 2 * usize::from(DESCRIPTORS)
         + rings * HANDOVER_RING as usize
+        + punts
         + workers * (2 * MEMPOOL_CACHE as usize + 1024);
     let mtu = devices.iter().map(|device| device.mtu).max().unwrap_or(1500);
     MempoolConfig {
@@ -252,17 +288,12 @@ fn mempool_config(config: &Config, workers: usize) -> MempoolConfig {
     }
 }
 
-fn open_ports(
-    devices: &[NamedDevice],
-    eal: Eal,
-    mempool: &Mempool,
-    workers: usize,
-) -> Result<Vec<Port>, AssembleError> {
+fn open_ports(devices: &[NamedDevice], eal: Eal, mempool: &Mempool, queues: usize) -> Result<Vec<Port>, AssembleError> {
     let open = |device: &NamedDevice| {
         let (EalDevice::Allow(text) | EalDevice::Vdev(text)) = &device.eal;
         let port_config = PortConfig {
-            rx_queues: workers as u16,
-            tx_queues: workers as u16,
+            rx_queues: queues as u16,
+            tx_queues: queues as u16,
             rx_descriptors: DESCRIPTORS,
             tx_descriptors: DESCRIPTORS,
             mtu: Some(device.mtu),
@@ -276,20 +307,56 @@ fn open_ports(
     devices.iter().map(open).collect()
 }
 
-/// Each worker's queues, by interface.
+/// The queues of one thread, by device.
 type Queues = (Vec<dpdk::RxQueue>, Vec<dpdk::TxQueue>);
 
-fn start_ports(devices: &[NamedDevice], ports: &mut [Port], workers: usize) -> Result<Vec<Queues>, AssembleError> {
-    let mut queues: Vec<Queues> = (0..workers).map(|_| (Vec::new(), Vec::new())).collect();
+fn start_ports(devices: &[NamedDevice], ports: &mut [Port], threads: usize) -> Result<Vec<Queues>, AssembleError> {
+    let mut queues: Vec<Queues> = (0..threads).map(|_| (Vec::new(), Vec::new())).collect();
     for (port, device) in ports.iter_mut().zip(devices) {
         let failed = |source| AssembleError::Port { name: device.name.clone(), source };
         let (receive, transmit) = port.start().map_err(failed)?;
-        for (worker, (receive, transmit)) in queues.iter_mut().zip(receive.into_iter().zip(transmit)) {
-            worker.0.push(receive);
-            worker.1.push(transmit);
+        for (thread, (receive, transmit)) in queues.iter_mut().zip(receive.into_iter().zip(transmit)) {
+            thread.0.push(receive);
+            thread.1.push(transmit);
         }
     }
     Ok(queues)
+}
+
+/// What a worker receives from and sends to.
+type WorkerQueues = (Vec<Source>, Vec<Sink>);
+
+fn over_devices((receive, transmit): Queues) -> WorkerQueues {
+    (receive.into_iter().map(Source::Queue).collect(), transmit.into_iter().map(Sink::Queue).collect())
+}
+
+/// Where the switch inside is to listen, when there is one.
+fn listen(config: &Config) -> Result<Option<TcpListener>, StartError> {
+    let Some(Switch { place: Place::Inside { .. }, address, .. }) = config.switch() else { return Ok(None) };
+    // Checked with the config.
+    let Ok(address) = address.parse() else { return Ok(None) };
+    softnic::listen(address).map(Some)
+}
+
+/// The switch inside, with the devices for its ports, and the workers' ends of the rings to it.
+fn inside(
+    eal: Eal,
+    switch: &Switch,
+    listener: TcpListener,
+    queues: Vec<Queues>,
+    workers: usize,
+) -> Result<(Parts, Vec<WorkerQueues>), StartError> {
+    let (link, ends) = softnic::rings(&eal, workers)?;
+    let devices = queues.into_iter().flat_map(|(receive, transmit)| receive.into_iter().zip(transmit));
+    let wire = |(port, queues): (&SwitchPort, _)| (u32::from(port.port), Box::new(queues) as Box<dyn Wire>);
+    let mut wires: Vec<_> = switch.ports.iter().zip(devices).map(wire).collect();
+    wires.push((switch.link_port.into(), link));
+    let cpu = match switch.place {
+        Place::Inside { cpu } => cpu.map(usize::from),
+        Place::Outside(_) => None,
+    };
+    let ends = ends.into_iter().map(|(from, to)| (vec![Source::Ring(from)], vec![Sink::Ring(to)])).collect();
+    Ok((Parts { wires, listener, device_id: switch.device_id, cpu }, ends))
 }
 
 /// By RSS when every interface reports its key and table, by software otherwise. Behind a switch the link's counts for all
@@ -298,6 +365,9 @@ fn spread(ports: &[Port], interfaces: usize, workers: usize) -> Spread {
     let owners = LportOwners::new(workers as u8);
     if workers == 1 {
         return Spread::Sticky(owners);
+    }
+    if ports.is_empty() {
+        return Spread::Software(owners);
     }
     let by_rss = |port: &Port| port.rss().and_then(|rss| RssSpread::new(&rss.key, &rss.reta).ok());
     match ports.iter().map(by_rss).collect::<Option<Vec<_>>>() {

@@ -10,5 +10,6 @@ pub mod daemon;
 pub mod logging;
 pub mod offload;
 pub mod run;
+pub mod softnic;
 mod target;
 pub mod worker;

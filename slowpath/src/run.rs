@@ -15,7 +15,8 @@ use tokio::task::JoinHandle;
 use crate::assemble::{self, AssembleError, Assembled, Offload};
 use crate::config::{self, Config, Refused};
 use crate::daemon::{Daemon, Reloading, Settled};
-use crate::worker::{IdlePolicy, Worker};
+use crate::softnic::{self, Softnic};
+use crate::worker::{IdlePolicy, Sink, Source, Worker};
 use crate::{api, logging, offload};
 
 /// Why the daemon did not start, or did not stop as it should.
@@ -30,6 +31,9 @@ pub enum RunError {
     /// Logging could not start.
     #[error(transparent)]
     Log(#[from] logging::LogError),
+    /// The switch inside did not start.
+    #[error(transparent)]
+    Softnic(#[from] softnic::StartError),
     /// The offload manager did not start.
     #[error(transparent)]
     Offload(#[from] offload::StartError),
@@ -55,6 +59,9 @@ pub enum RunError {
     /// A worker ended by itself, which it never should.
     #[error("a worker thread ended unexpectedly; the balancer stops. Please report this with the log")]
     WorkerEnded,
+    /// The switch inside ended by itself, which it never should.
+    #[error("the switch inside ended unexpectedly; the balancer stops. Please report this with the log")]
+    SoftnicEnded,
 }
 
 /// Runs the balancer until SIGTERM or SIGINT.
@@ -79,8 +86,21 @@ pub fn run(path: &Path) -> Result<(), RunError> {
 
 /// Runs workers and admin API until it is time to stop, then stops the workers and gives back what they had.
 async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signals) -> Result<(), RunError> {
-    let Assembled { eal, parts, plan, links, ports, next_hops, compiler, pins, macs, capacity, offload, traffic } =
-        assembled;
+    let Assembled {
+        eal,
+        parts,
+        plan,
+        links,
+        ports,
+        next_hops,
+        compiler,
+        pins,
+        macs,
+        capacity,
+        offload,
+        softnic,
+        traffic,
+    } = assembled;
     let memory = eal.memory();
     let stop = Arc::new(AtomicBool::new(false));
     let counters = parts.iter().map(|worker| Arc::clone(&worker.counters)).collect();
@@ -88,6 +108,7 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
     let idle = idle_policy(&config);
     let admin = config.admin.socket.clone();
     let metrics = config.metrics.address();
+    let softnic = softnic.map(|parts| Softnic::start(eal, parts)).transpose()?;
     let offload = match offload {
         Some(Offload { settings, rings }) => {
             // Should it fail, a runtime is dropped, which may block.
@@ -121,12 +142,15 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
         threads.push(spawned.map_err(|source| RunError::System { what: "start a worker", source })?);
     }
     tracing::info!(workers = threads.len(), socket = %admin.display(), %memory, "running");
-    let ended = attend(&daemon, signals, &threads).await;
+    let ended = attend(&daemon, signals, &threads, softnic.as_ref()).await;
     tracing::info!("stopping");
     stop.store(true, Ordering::Relaxed);
     let panicked = threads.into_iter().map(thread::JoinHandle::join).filter(Result::is_err).count();
     if let Some(offload) = offload {
         offload.stop().await;
+    }
+    if let Some(softnic) = softnic {
+        tokio::task::block_in_place(|| softnic.stop());
     }
     doors.close().await;
     tracing::info!("stopped");
@@ -138,7 +162,7 @@ fn spawn(
     eal: dpdk::Eal,
     number: usize,
     cpu: Option<usize>,
-    mut worker: Worker<dpdk::RxQueue, dpdk::TxQueue>,
+    mut worker: Worker<Source, Sink>,
     stop: Arc<AtomicBool>,
     idle: IdlePolicy,
 ) -> std::io::Result<thread::JoinHandle<()>> {
@@ -155,11 +179,12 @@ fn spawn(
     })
 }
 
-/// Waits for the end: a signal, or a worker that is no more. Reloads in between.
+/// Waits for the end: a signal, or a worker or a switch that is no more. Reloads in between.
 async fn attend(
     daemon: &Arc<Daemon>,
     mut signals: Signals,
     threads: &[thread::JoinHandle<()>],
+    softnic: Option<&Softnic>,
 ) -> Result<(), RunError> {
     let mut look = tokio::time::interval(Duration::from_secs(1));
     let mut filled = daemon.offload.as_ref().map(offload::Handle::filled);
@@ -176,6 +201,9 @@ async fn attend(
             _ = look.tick() => {
                 if threads.iter().any(thread::JoinHandle::is_finished) {
                     return Err(RunError::WorkerEnded);
+                }
+                if softnic.is_some_and(Softnic::has_ended) {
+                    return Err(RunError::SoftnicEnded);
                 }
             }
         }

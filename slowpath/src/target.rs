@@ -1,5 +1,6 @@
 //! From the config's switch to what the offload manager is told.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use runtime_client::{Address, Tls};
@@ -20,15 +21,16 @@ pub struct TlsFileError {
     pub source: std::io::Error,
 }
 
-/// What the offload manager is told; none when there is no switch.
+/// What the offload manager is told; none when there is no switch. A switch inside is at the address where it listens.
 ///
 /// # Errors
 ///
 /// A certificate or key cannot be read. What is in it is the manager's to judge.
-pub fn settings(config: &Config) -> Result<Option<Settings>, TlsFileError> {
+pub fn settings(config: &Config, inside: Option<SocketAddr>) -> Result<Option<Settings>, TlsFileError> {
     let Some(switch) = config.switch() else { return Ok(None) };
     let tls = switch.tls.as_ref().map(read).transpose()?;
-    let address = Address { tls, ..Address::tcp(&switch.address) };
+    let address =
+        Address { tls, ..Address::tcp(inside.map_or_else(|| switch.address.clone(), |address| address.to_string())) };
     let ports = switch.ports.iter().map(|port| port.port.into()).collect();
     Ok(Some(Settings {
         device_id: switch.device_id,
@@ -41,6 +43,7 @@ pub fn settings(config: &Config) -> Result<Option<Settings>, TlsFileError> {
         punt_rate: switch.punt_limit.map(|PuntLimit { rate, burst }| PuntRate { rate, burst }),
         program: match switch.kind {
             Kind::Bmv2 => Program::bmv2(),
+            Kind::Softnic => Program::softnic(),
         },
         ..Settings::bmv2(address, switch.link_port.into(), ports)
     }))

@@ -16,6 +16,10 @@ impl Config {
         let mut problems = Vec::new();
         let online = fs::read_to_string(ONLINE).ok().and_then(|list| parse_cpus(&list));
         if let Some(online) = online {
+            if let Some(cpu) = self.target.cpu.filter(|cpu| !online.contains(cpu)) {
+                let message = format!("CPU {cpu} is not online on this machine, which has {} CPUs", online.len());
+                problems.push(self.source.problem(&KeyPath::key("target").join("cpu"), None, message));
+            }
             let cpus = KeyPath::key("workers").join("cpus");
             for (i, cpu) in self.workers.cpus.iter().enumerate().filter(|(_, cpu)| !online.contains(cpu)) {
                 let message = format!("CPU {cpu} is not online on this machine, which has {} CPUs", online.len());

@@ -40,7 +40,7 @@ pub use compile::{CompileError, Compiler};
 pub use device::{Device, EalDevice, NamedDevice};
 pub use problem::{Problem, Refused};
 pub use reference::{reference_markdown, schema};
-pub use switch::{Switch, SwitchPort};
+pub use switch::{Place, Switch, SwitchPort};
 
 use decode::DecodeError;
 use path::{KeyPath, Places};
@@ -91,19 +91,27 @@ impl Config {
         }
     }
 
-    /// The devices that are opened, in order: one for each interface, or with a switch the link to it alone.
+    /// The devices that are opened, in order: one for each interface, or with a switch outside the link to it alone.
     pub fn devices(&self) -> Vec<NamedDevice> {
-        let queues = self.workers();
-        if let Some(switch) = self.switch() {
+        let queues = self.queues();
+        if let Some(Place::Outside(link)) = self.switch().map(|switch| &switch.place) {
             // The tag comes on top, as VLAN tags do.
             let mtu = self.interface.iter().map(|interface| interface.mtu).max().unwrap_or(0);
-            return vec![NamedDevice { name: switch::LINK.into(), eal: switch.link.eal(0, queues, mtu), mtu }];
+            return vec![NamedDevice { name: switch::LINK.into(), eal: link.eal(0, queues, mtu), mtu }];
         }
         let named = |(i, interface): (usize, &types::Interface)| {
             let eal = interface.device.as_ref()?.eal(i, queues, interface.mtu);
             Some(NamedDevice { name: interface.name.clone(), eal, mtu: interface.mtu })
         };
         self.interface.iter().enumerate().filter_map(named).collect()
+    }
+
+    /// Queues of each device: one for each worker, or for the one thread of a switch inside.
+    pub fn queues(&self) -> usize {
+        match self.switch().map(|switch| &switch.place) {
+            Some(Place::Inside { .. }) => 1,
+            Some(Place::Outside(_)) | None => self.workers(),
+        }
     }
 
     /// The switch that the interfaces are ports of; none when they are devices of this machine.

@@ -17,7 +17,7 @@ pub const LINK: &str = "target.link";
 pub struct Switch {
     /// What it is.
     pub kind: Kind,
-    /// Where it serves P4Runtime, `HOST:PORT`.
+    /// Where it serves P4Runtime, `HOST:PORT`; inside, port 0 is one that is free.
     pub address: String,
     /// Its number there, not 0.
     pub device_id: u64,
@@ -27,8 +27,8 @@ pub struct Switch {
     pub role: String,
     /// Files for TLS.
     pub tls: Option<TlsFiles>,
-    /// The device at this end of the link.
-    pub link: Device,
+    /// Where it is.
+    pub place: Place,
     /// The switch's port at the other end of the link.
     pub link_port: u16,
     /// The interfaces' ports, in the order of the config.
@@ -48,8 +48,20 @@ pub struct Switch {
 pub struct SwitchPort {
     /// The port's number, at most 4094.
     pub port: u16,
-    /// The balancer's MAC address there.
-    pub mac: Mac,
+    /// The balancer's MAC address there; none: that of the device.
+    pub mac: Option<Mac>,
+}
+
+/// Where a switch is, and so what the link to it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// Somewhere else: this device's other end is one of its ports.
+    Outside(Device),
+    /// In this process, which opens its ports' devices for it; the link is rings.
+    Inside {
+        /// The CPU of its thread; none: any.
+        cpu: Option<u16>,
+    },
 }
 
 /// Files in PEM.

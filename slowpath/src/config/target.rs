@@ -19,7 +19,8 @@ use crate::offload::Kind;
 pub struct Target {
     /// What it is. A change needs a restart.
     pub kind: TargetKind,
-    /// Where it serves P4Runtime: host and port. Needed with a target. A change needs a restart.
+    /// Where it serves P4Runtime: host and port. Needed with `bmv2`. With `softnic`, where others may reach it, an IP address
+    /// of this host; default: a free port of 127.0.0.1. A change needs a restart.
     pub address: Option<TargetAddress>,
     /// Its number there, not 0. A change needs a restart.
     #[schemars(range(min = *bounds::DEVICE_ID.start(), max = *bounds::DEVICE_ID.end()))]
@@ -32,8 +33,12 @@ pub struct Target {
     pub role: String,
     /// Reach the target by TLS. A change needs a restart.
     pub tls: Option<Tls>,
-    /// Carom's own device, whose other end is a port of the switch. Needed with a target. A change needs a restart.
+    /// Carom's own device, whose other end is a port of the switch. Needed with `bmv2`; `softnic` has none. A change needs a
+    /// restart.
     pub link: Option<Link>,
+    /// The CPU of the thread that forwards, with `softnic`; best one that no worker has. Default: any. A change needs a
+    /// restart.
+    pub cpu: Option<u16>,
     /// From when on a session is forwarded by the switch: `never`; `established`, as soon as it may; `adaptive`, a
     /// threshold that follows the table's occupancy and the rate of installs; or from a number of packets, a number of
     /// bytes, or a rate of packets per second on. After a change the sessions that the switch has stay there.
@@ -62,6 +67,7 @@ impl Default for Target {
             role: String::new(),
             tls: None,
             link: None,
+            cpu: None,
             policy: Policy::Established,
             retry: Duration::from_secs(1),
             sweep: Duration::from_secs(300),
@@ -80,6 +86,8 @@ pub enum TargetKind {
     None,
     /// the software switch BMv2, `simple_switch_grpc`
     Bmv2,
+    /// a software switch in the process of `carom run` itself, on DPDK's pipeline library
+    Softnic,
 }
 
 impl TargetKind {
@@ -88,6 +96,7 @@ impl TargetKind {
         match self {
             TargetKind::None => None,
             TargetKind::Bmv2 => Some(Kind::Bmv2),
+            TargetKind::Softnic => Some(Kind::Softnic),
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The programs a target can be told to run, by kind of target.
 
-use carom_p4::artifacts::{BMV2_JSON, BMV2_P4INFO, bmv2_json_with_room_for};
+use carom_p4::artifacts::{BMV2_JSON, BMV2_P4INFO, PNA_P4INFO, PNA_SPEC, bmv2_json_with_room_for};
 use prost::Message;
 use prost::bytes::Bytes;
-use runtime_client::pipeline::{Bmv2Json, DeviceConfig, Entries, PackError, Pipeline};
+use runtime_client::pipeline::{Bmv2Json, DeviceConfig, Entries, PackError, Pipeline, PnaSpec};
 use runtime_client::proto::p4::config::v1::P4Info;
 
 /// A kind of target.
@@ -11,6 +11,8 @@ use runtime_client::proto::p4::config::v1::P4Info;
 pub enum Kind {
     /// BMv2's `simple_switch_grpc`.
     Bmv2,
+    /// The software switch `softnic`, which `carom run` has in itself.
+    Softnic,
 }
 
 impl Kind {
@@ -18,6 +20,7 @@ impl Kind {
     pub fn name(self) -> &'static str {
         match self {
             Kind::Bmv2 => "bmv2",
+            Kind::Softnic => "softnic",
         }
     }
 
@@ -26,6 +29,7 @@ impl Kind {
         match self {
             // It fails in the middle of reconciling, and then takes no program until it is started again.
             Kind::Bmv2 => Entries::Clear,
+            Kind::Softnic => Entries::KeepIfPossible,
         }
     }
 
@@ -33,6 +37,7 @@ impl Kind {
     pub(super) fn says_unknown_when_full(self) -> bool {
         match self {
             Kind::Bmv2 => true,
+            Kind::Softnic => false,
         }
     }
 }
@@ -65,6 +70,12 @@ impl Program {
         Program { device_config: bmv2_json_with_room_for(flows).into(), ..Self::bmv2() }
     }
 
+    /// The program for softnic.
+    pub fn softnic() -> Self {
+        let [p4info, device_config] = [PNA_P4INFO, PNA_SPEC].map(Bytes::from_static);
+        Program { kind: Kind::Softnic, p4info, device_config }
+    }
+
     /// A hash of the artifacts: a target that shows the same runs the same.
     pub fn cookie(&self) -> u64 {
         // FNV-1a: nobody but ourselves chooses programs, and it must stay the same over compilers and machines.
@@ -93,6 +104,7 @@ impl DeviceConfig for DeviceProgram {
     fn pack(&self) -> Result<Bytes, PackError> {
         match self.kind {
             Kind::Bmv2 => Bmv2Json(self.bytes.clone()).pack(),
+            Kind::Softnic => PnaSpec(self.bytes.clone()).pack(),
         }
     }
 }
@@ -105,7 +117,10 @@ mod tests {
     fn programs_are_told_apart_by_their_cookies() {
         assert_eq!(Program::bmv2().cookie(), Program::bmv2().cookie());
         assert_ne!(Program::bmv2().cookie(), Program::bmv2_with_room_for(64).cookie());
-        let pipeline = Program::bmv2().pipeline().expect("a committed artifact");
-        assert!(pipeline.device_config.pack().is_ok());
+        assert_ne!(Program::bmv2().cookie(), Program::softnic().cookie());
+        for program in [Program::bmv2(), Program::softnic()] {
+            let pipeline = program.pipeline().expect("a committed artifact");
+            assert!(pipeline.device_config.pack().is_ok());
+        }
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! It shares no session with anybody. Control talks to it over two bounded rings that it looks at once per round.
 
+mod ends;
 mod idle;
 mod outbox;
 mod query;
@@ -28,6 +29,7 @@ use fullnat::id::IfaceId;
 use fullnat::offload::Verdict;
 use fullnat::time::Time;
 
+pub use self::ends::{Sink, Source};
 pub use self::idle::{Idle, IdlePolicy};
 pub use self::outbox::Outbox;
 pub use self::query::Query;

@@ -68,6 +68,27 @@ fn a_switch_has_one_device_and_what_is_not_said_a_default() {
 }
 
 #[test]
+fn a_switch_inside_has_the_interfaces_devices() {
+    let text = read(&root().join("slowpath/tests/configs/good/softnic.toml"));
+    let config = parse(&text).unwrap();
+    let (names, queues): (Vec<_>, Vec<_>) = config
+        .devices()
+        .into_iter()
+        .map(|device| (device.name, format!("{:?}", device.eal).contains("qpairs=1")))
+        .unzip();
+    assert_eq!(names, ["front", "back"]);
+    assert_eq!(queues, [true, true], "one queue, whatever the number of workers");
+    insta::assert_debug_snapshot!(config.switch().unwrap());
+    assert_eq!(config.warnings().count(), 0);
+    let open =
+        text.replace("[workers]", "address = \"[::]:9559\"\ncpu = 1\n[workers]").replace("count = 2", "cpus = [0, 1]");
+    let warnings: Vec<_> = parse(&open).unwrap().warnings().collect();
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("target.address: is not a loopback address"), "{warnings:?}");
+    assert!(warnings[1].contains("target.cpu: CPU 1 is a worker's too"), "{warnings:?}");
+}
+
+#[test]
 fn every_key_of_the_target_reaches_the_switch() {
     let config = config::load(&root().join("slowpath/tests/configs/good/everything.toml")).unwrap();
     insta::assert_debug_snapshot!(config.switch().unwrap());

@@ -1,7 +1,7 @@
 //! The target, and what the interfaces are: devices of this machine, or ports of the switch.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use carom_p4::{Key, LocalV4Key, LocalV6Key, NexthopKey, ServiceV4Key, ServiceV6Key};
@@ -9,10 +9,11 @@ use carom_p4::{Key, LocalV4Key, LocalV6Key, NexthopKey, ServiceV4Key, ServiceV6K
 use super::{Owners, Report, Role, family};
 use crate::config::bounds;
 use crate::config::path::KeyPath;
-use crate::config::switch::{LINK, PuntLimit, Switch, SwitchPort, TlsFiles};
+use crate::config::switch::{LINK, Place, PuntLimit, Switch, SwitchPort, TlsFiles};
 use crate::config::target::{Link, Policy, Target, Tls};
 use crate::config::types::{File, Interface};
 use crate::config::value::Duration;
+use crate::offload::Kind;
 
 /// Debian's DPDK has room for 32 ports (`RTE_MAX_ETHPORTS`).
 const MAX_DEVICES: usize = 32;
@@ -20,29 +21,44 @@ const MAX_DEVICES: usize = 32;
 /// Waits and sweeps beyond this are slips of the pen.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
 
+/// The number softnic has for its way to the slow path: above those of all devices.
+const INSIDE_LINK: u16 = 64;
+
+/// How a switch is connected.
+struct Connection {
+    place: Place,
+    address: String,
+    link_port: u16,
+    ports: Vec<SwitchPort>,
+}
+
 /// Checks the target and the interfaces' devices or ports; gives the switch when there is one and all is right.
 pub(super) fn check(file: &File, owners: &Owners, report: &mut Report<'_>) -> Option<Switch> {
     let (target, path) = (&file.target, KeyPath::key("target"));
     let settings_fine = check_settings(target, &path, report);
     let Some(kind) = target.kind.program() else {
-        check_devices(&file.interface, report);
+        check_devices(
+            &file.interface,
+            "there is no target whose port it could be; add [target], or write a device instead",
+            report,
+        );
         if target.link.is_some() || target.address.is_some() {
             report.warn(&path, "there is an address or a link, but kind is \"none\": nothing of it is used");
         }
         return None;
     };
     check_room(file, owners, report);
-    let link = check_link(target, &path, report);
     warn_of_mtus(&file.interface, report);
-    let ports = check_ports(&file.interface, target.link.as_ref(), report);
-    let Some(address) = &target.address else {
-        report.error(&path, "needs the key \"address\", where P4Runtime is served; add for example \"127.0.0.1:9559\"");
+    let connection = match kind {
+        Kind::Bmv2 => check_outside(file, &path, report),
+        Kind::Softnic => check_inside(file, &path, report),
+    };
+    let (Some(Connection { place, address, link_port, ports }), true) = (connection, settings_fine) else {
         return None;
     };
-    let ((link, ports), true) = (link.zip(ports)?, settings_fine) else { return None };
     Some(Switch {
         kind,
-        address: address.to_string(),
+        address,
         device_id: target.device_id,
         election_id: target.election_id,
         role: target.role.clone(),
@@ -51,8 +67,8 @@ pub(super) fn check(file: &File, owners: &Owners, report: &mut Report<'_>) -> Op
             identity: cert.zip(key),
             server_name: name,
         }),
-        link: link.device.clone(),
-        link_port: link.port,
+        place,
+        link_port,
         ports,
         policy: target.policy,
         retry: target.retry,
@@ -63,8 +79,77 @@ pub(super) fn check(file: &File, owners: &Owners, report: &mut Report<'_>) -> Op
     })
 }
 
-/// Interfaces without a target: each has a device of its own, and nothing of a port.
-fn check_devices(interfaces: &[Interface], report: &mut Report<'_>) {
+/// A switch at the other end of a cable.
+fn check_outside(file: &File, path: &KeyPath, report: &mut Report<'_>) -> Option<Connection> {
+    let target = &file.target;
+    let link = check_link(target, path, report);
+    let ports = check_ports(&file.interface, target.link.as_ref(), report);
+    if target.cpu.is_some() {
+        report.error(&path.join("cpu"), "is for softnic, which forwards on this machine: remove cpu");
+        return None;
+    }
+    let Some(address) = &target.address else {
+        report.error(path, "needs the key \"address\", where P4Runtime is served; add for example \"127.0.0.1:9559\"");
+        return None;
+    };
+    let (link, ports) = link.zip(ports)?;
+    Some(Connection {
+        place: Place::Outside(link.device.clone()),
+        address: address.to_string(),
+        link_port: link.port,
+        ports,
+    })
+}
+
+/// The switch in this process: its ports are the interfaces' devices, numbered from 1.
+fn check_inside(file: &File, path: &KeyPath, report: &mut Report<'_>) -> Option<Connection> {
+    let errors_before = report.errors.len();
+    let target = &file.target;
+    check_devices(
+        &file.interface,
+        "softnic numbers its ports itself, one for each device; write a device instead",
+        report,
+    );
+    for (key, is_there, why) in [
+        ("link", target.link.is_some(), "softnic is in the same process, there is no cable to it: remove link"),
+        ("tls", target.tls.is_some(), "softnic is in the same process, nobody is between: remove tls"),
+        ("punt_rate", target.punt_rate.is_some(), "the program of softnic has no meters: remove punt_rate"),
+    ] {
+        if is_there {
+            report.error(&path.join(key), why);
+        }
+    }
+    let address = match &target.address {
+        None => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+        Some(text) => text.to_string().parse().ok(),
+    };
+    match address {
+        None => {
+            report.error(
+                &path.join("address"),
+                "softnic serves it, at an IP address of this host: write one, not a name",
+            );
+        }
+        Some(address) if !address.ip().is_loopback() => {
+            report
+                .warn(&path.join("address"), "is not a loopback address: whoever reaches it can say what is forwarded");
+        }
+        Some(_) => {}
+    }
+    if let Some(cpu) = target.cpu.filter(|cpu| file.workers.cpus.contains(cpu)) {
+        report.warn(&path.join("cpu"), format!("CPU {cpu} is a worker's too: the two take turns"));
+    }
+    let ports = (1..).zip(&file.interface).map(|(port, _)| SwitchPort { port, mac: None }).collect();
+    (report.errors.len() == errors_before).then_some(Connection {
+        place: Place::Inside { cpu: target.cpu },
+        address: address?.to_string(),
+        link_port: INSIDE_LINK,
+        ports,
+    })
+}
+
+/// Interfaces with devices of their own, and nothing of a port: `no_port` says why.
+fn check_devices(interfaces: &[Interface], no_port: &str, report: &mut Report<'_>) {
     if interfaces.len() > MAX_DEVICES {
         let message = format!("{} interfaces with devices; {MAX_DEVICES} are the most DPDK takes", interfaces.len());
         report.error(&KeyPath::key("interface"), message);
@@ -73,8 +158,7 @@ fn check_devices(interfaces: &[Interface], report: &mut Report<'_>) {
     for (index, interface) in interfaces.iter().enumerate() {
         let path = KeyPath::key("interface").item(index);
         if interface.port.is_some() {
-            let message = "there is no target whose port it could be; add [target], or write a device instead";
-            report.error(&path.join("port"), message);
+            report.error(&path.join("port"), no_port);
             continue;
         }
         if interface.mac.is_some() {
@@ -135,7 +219,7 @@ fn check_ports(interfaces: &[Interface], link: Option<&Link>, report: &mut Repor
         if mac.0.0 == [0; 6] {
             report.error(&path.join("mac"), format!("\"{mac}\" is no host's MAC address; write one of your own"));
         }
-        ports.push(SwitchPort { port, mac: mac.0 });
+        ports.push(SwitchPort { port, mac: Some(mac.0) });
     }
     (report.errors.len() == errors_before).then_some(ports)
 }

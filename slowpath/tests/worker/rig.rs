@@ -104,7 +104,7 @@ pub struct Rig {
 
 pub fn eal() -> Eal {
     static EAL: OnceLock<Eal> = OnceLock::new();
-    let config = EalConfig { memory: Memory::NoHuge { mb: 128 }, ..EalConfig::default() };
+    let config = EalConfig { memory: Memory::NoHuge { mb: 256 }, ..EalConfig::default() };
     *EAL.get_or_init(|| Eal::init(config).expect("ordinary memory is always there"))
 }
 

@@ -17,7 +17,7 @@ const PROMPT: Duration = Duration::from_millis(500);
 /// Packets dropped for this reason, by the balancer or its switch.
 fn count(lab: &Lab, reason: &str) -> u64 {
     let of = |drops: BTreeMap<String, u64>| drops.get(reason).copied().unwrap_or(0);
-    let by_switch = lab.topology.switch.as_ref().map(|_| of(lab.balancer.switch_drops().unwrap()));
+    let by_switch = lab.config.switch.as_ref().map(|_| of(lab.balancer.switch_drops().unwrap()));
     of(lab.balancer.drops().unwrap()) + by_switch.unwrap_or(0)
 }
 

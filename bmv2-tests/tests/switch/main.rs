@@ -1,4 +1,5 @@
-//! What only shows with a switch in front of the slow path: the P4 program on BMv2, real kernel TCP.
+//! What only shows with a switch in front of the slow path: the P4 program and real kernel TCP. On BMv2, or with
+//! `CAROM_TARGET=softnic` on softnic, as far as that is no question of the cable between the two.
 
 mod accounts;
 mod changes;
@@ -21,14 +22,28 @@ use bmv2_tests::target::Target;
 use bmv2_tests::topology::{Dual, Load};
 
 /// The target of all tests here.
-const TARGET: Target = Target::Bmv2;
+fn target() -> Target {
+    match Target::from_env().expect("a target of the suite in CAROM_TARGET") {
+        Target::Softnic => Target::Softnic,
+        Target::None | Target::Bmv2 => Target::Bmv2,
+    }
+}
 
 /// How long a session may take to be offloaded, or its entries to go.
 const SOON: Duration = Duration::from_secs(15);
 
 /// True, after one visible line, when this machine cannot run them.
 fn skipped() -> bool {
-    let reason = netns::unavailable().or_else(|| TARGET.unavailable());
+    skipped_for(netns::unavailable().or_else(|| target().unavailable()))
+}
+
+/// The same for tests that unplug the switch, or listen on its cable to the slow path.
+fn skipped_without_cable() -> bool {
+    let inside = "softnic is in the process of the slow path, with no cable between them";
+    skipped_for((target() == Target::Softnic).then_some(inside)) || skipped()
+}
+
+fn skipped_for(reason: Option<&str>) -> bool {
     if let Some(reason) = reason {
         // Straight to the descriptor: what goes through `eprintln!` is hidden while a test passes.
         let name = std::thread::current().name().unwrap_or("a test").to_owned();
@@ -39,7 +54,7 @@ fn skipped() -> bool {
 
 /// All services of both families, every session offloaded as soon as it may be, and ends of sessions that do not take long.
 fn lab(configure: impl FnOnce(Config, Dual) -> Config) -> Lab {
-    Lab::on(TARGET, Load::Alone, |config, vip| configure(brisk(all_services(config, vip)), vip)).unwrap()
+    Lab::on(target(), Load::Alone, |config, vip| configure(brisk(all_services(config, vip)), vip)).unwrap()
 }
 
 /// The same with one real server, so that its capture sees everything.

@@ -16,7 +16,7 @@ const AWAY: Duration = Duration::from_secs(2);
 
 #[test]
 fn connections_outlast_a_restart_of_the_switch() {
-    if crate::skipped() {
+    if crate::skipped_without_cable() {
         return;
     }
     let lab = lab(|config, _| config.workers(2));
@@ -61,7 +61,7 @@ fn connections_outlast_a_restart_of_the_switch() {
 /// A balancer that starts before its switch does waits for it.
 #[test]
 fn a_switch_that_starts_later_is_taken() {
-    if crate::skipped() {
+    if crate::skipped_without_cable() {
         return;
     }
     let Lab { balancer, config, topology, http: _http, echo: _echo } = lab(|config, _| config);

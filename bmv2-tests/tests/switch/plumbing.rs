@@ -16,10 +16,10 @@ use carom_p4::{
 /// there, tagged too, reaches the client.
 #[test]
 fn arp_is_punted_and_the_answer_injected() {
-    if crate::skipped() {
+    if crate::skipped_without_cable() {
         return;
     }
-    let topology = Topology::with_target(Arms::Two, Load::Light, crate::TARGET).unwrap();
+    let topology = Topology::with_target(Arms::Two, Load::Light, crate::target()).unwrap();
     let (vip, ns, worker) = (topology.vip().v4, &topology.balancer, 0);
     let control = primary(ns).unwrap();
     control.bring_up(std::str::from_utf8(BMV2_JSON).unwrap(), 1).unwrap();

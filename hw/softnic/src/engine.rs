@@ -15,6 +15,9 @@ use dpdk::swx::{BuildError, Field, Pipeline, Program, Struct, Wire};
 const PATIENT_ROUNDS: u32 = 256;
 /// How long it rests. Packets wait that much longer when they come after a pause.
 const REST: Duration = Duration::from_micros(50);
+/// How long after so many rests in a row, some tenth of a second: to wake up is what an idle thread costs.
+const LONG_REST: Duration = Duration::from_micros(800);
+const SHORT_RESTS: u32 = 1000;
 
 /// Why no packets can be forwarded.
 #[derive(Debug)]
@@ -98,8 +101,9 @@ fn run(mut pipeline: Pipeline, inbox: &Receiver<Pipeline>, stop: &AtomicBool) {
         }
         idle = if pipeline.run() { idle + 1 } else { 0 };
         if idle > PATIENT_ROUNDS {
-            idle = PATIENT_ROUNDS;
-            thread::sleep(REST);
+            let rests = idle - PATIENT_ROUNDS;
+            idle = idle.min(PATIENT_ROUNDS + SHORT_RESTS);
+            thread::sleep(if rests > SHORT_RESTS { LONG_REST } else { REST });
         }
     }
 }

@@ -21,9 +21,9 @@ deps: ## install what is missing: DPDK, clang, network tools, Rust
 build: deps ## the release binary, target/release/carom
 	cargo build --release -p carom
 
-demo: deps ## a small network in namespaces with real traffic through Carom (root)
+demo: deps ## a small network in namespaces with real traffic through Carom (root); TARGET=softnic, bmv2 or none
 	cargo build --release -p carom -p bmv2-tests
-	CAROM_BIN=$(CARGO_TARGET_DIR)/release/carom $(CARGO_TARGET_DIR)/release/demo
+	CAROM_TARGET=$(or $(TARGET),softnic) CAROM_BIN=$(CARGO_TARGET_DIR)/release/carom $(CARGO_TARGET_DIR)/release/demo
 
 test: deps ## all tests; end-to-end ones need root and run one at a time
 	scripts/test

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 pub struct Status {
     /// Where the target is, `HOST:PORT`.
     pub address: String,
-    /// What it is: `bmv2`.
+    /// What it is: `bmv2` or `softnic`.
     pub kind: String,
     /// Which device of it.
     pub device_id: u64,

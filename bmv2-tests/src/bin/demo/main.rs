@@ -2,6 +2,8 @@
 //!
 //! `demo` cleans up at its end; `demo --keep` leaves everything running until Enter or Ctrl-C, to be tried by hand.
 
+mod offload;
+
 use std::collections::BTreeMap;
 use std::io::{self, BufRead, IsTerminal, Write};
 use std::process::ExitCode;
@@ -12,7 +14,8 @@ use anyhow::{Context, Result, bail, ensure};
 use bmv2_tests::blob::{self, Blob};
 use bmv2_tests::capture::Capture;
 use bmv2_tests::lab::{ECHO, HTTP, Lab, all_services};
-use bmv2_tests::topology::{Arms, Load};
+use bmv2_tests::target::Target;
+use bmv2_tests::topology::{Arms, Load, Topology};
 use bmv2_tests::{balancer, netns, udp};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -24,7 +27,9 @@ const LARGE: u64 = 100 << 20;
 
 const USAGE: &str = "usage: demo [--keep]
 
-  --keep   leave the network up after the demo, until Enter or Ctrl-C";
+  --keep   leave the network up after the demo, until Enter or Ctrl-C
+
+CAROM_TARGET in the environment says what forwards established sessions: softnic (default), bmv2, or none";
 
 fn main() -> ExitCode {
     let keep = match std::env::args().skip(1).collect::<Vec<_>>().as_slice() {
@@ -76,12 +81,16 @@ fn demo(keep: bool) -> Result<()> {
     writeln!(io::stdout(), "    fd10::2       VIP fd10::100      LIPs 10.20.0.200-203, fd20::200-203\n")?;
 
     balancer::binary()?;
-    let lab = Lab::start(Arms::Two, Load::Uncounted, |config, vip| {
+    let target = target()?;
+    if let Some(reason) = target.unavailable() {
+        bail!("target {target}: {reason}");
+    }
+    let lab = Lab::with(Topology::with_target(Arms::Two, Load::Uncounted, target)?, |config, vip| {
         let mut config = all_services(config, vip);
         config.service_mut("http").toa = true;
         config
     })?;
-    say("network and balancer", &format!("up in {:.1} s, target {}", start.elapsed().as_secs_f64(), target()?))?;
+    say("network and balancer", &format!("up in {:.1} s, target {target}", start.elapsed().as_secs_f64()))?;
 
     let answers = curl_many(&lab)?;
     show_addresses(&lab)?;
@@ -96,8 +105,9 @@ fn demo(keep: bool) -> Result<()> {
     try_next(&lab, keep)
 }
 
-fn target() -> Result<String> {
-    Ok(bmv2_tests::target::Target::from_env()?.to_string())
+/// The target that is asked for, or the one that is always there and shows most.
+fn target() -> Result<Target> {
+    if std::env::var_os("CAROM_TARGET").is_some() { Target::from_env() } else { Ok(Target::Softnic) }
 }
 
 /// One request for `/` by curl to the service of the family (0 is IPv4), on a connection of its own.
@@ -136,7 +146,7 @@ fn download(lab: &Lab) -> Result<()> {
     let url = format!("http://{}/blob/{LARGE}", lab.service(HTTP)[0]);
     let line = format!("set -o pipefail; curl --silent --show-error --fail --max-time 60 '{url}' | sha256sum");
     let start = Instant::now();
-    let output = lab.topology.client.exec(&["bash", "-c", &line])?;
+    let output = offload::watched(lab, || lab.topology.client.exec(&["bash", "-c", &line]))?;
     let seconds = start.elapsed().as_secs_f64();
     let sum = output.split_whitespace().next().unwrap_or_default();
     let expected = blob::sha256(Blob::new(LARGE))?.0;
@@ -190,6 +200,7 @@ fn summary(lab: &Lab, answers: &BTreeMap<String, usize>) -> Result<()> {
     fact("packets", &format!("{} received, {} sent", total("rx_packets"), total("tx_packets")))?;
     let drops = lab.balancer.drops()?;
     let list: Vec<_> = drops.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    offload::summary(lab)?;
     fact("drops", &if list.is_empty() { "none".to_owned() } else { list.join(", ") })?;
     Ok(())
 }
@@ -217,6 +228,7 @@ fn try_next(lab: &Lab, keep: bool) -> Result<()> {
         carom.replace("{}", "servers"),
         carom.replace("{}", "status --watch"),
         carom.replace("{}", "drops"),
+        carom.replace("{}", "targets"),
     ] {
         writeln!(io::stdout(), "    {line}")?;
     }

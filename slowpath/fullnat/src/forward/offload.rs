@@ -213,7 +213,7 @@ impl<F: Frame> Desk<F> {
                 if session.offload() == State::Offloaded || counted.packets != [0; 2] {
                     session.last_seen = now.short();
                 }
-                session.conn.lose_track();
+                session.conn.back_in_view();
                 cold.retry_s = not_before(now.after(REST_MS));
                 self.moved(session, State::None);
                 let deadline = deadline(plan, now, session);

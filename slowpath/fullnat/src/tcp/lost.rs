@@ -70,6 +70,15 @@ impl Conn {
         }
     }
 
+    /// Segments passed by until now, and none will from here on. Where both FINs were seen the last acknowledgment has
+    /// most likely been among them, since it carries no flag that would have brought it here.
+    pub fn back_in_view(&mut self) {
+        self.lose_track();
+        if self.state == State::LastAck {
+            self.state = State::TimeWait;
+        }
+    }
+
     /// Whether a direction's numbers are lost.
     #[inline(always)]
     pub(super) fn is_lost(&self) -> bool {

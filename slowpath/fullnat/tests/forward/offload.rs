@@ -117,6 +117,24 @@ fn a_session_that_closes_is_removed_and_stays_until_it_is() {
     both_families!(closes);
 }
 
+fn last_ack_passes_by<A: Net>() {
+    let mut sim = sim();
+    let (talk, place) = offloaded::<A>(&mut sim);
+    talk.up(&mut sim, segment(true, FIN_ACK, 900_000_000, 700_000_000, b""));
+    talk.down(&mut sim, segment(false, FIN_ACK, 700_000_000, 900_000_001, b""));
+    // The client's last acknowledgment has no flag that would bring it here.
+    assert_eq!((sim.session().state, now_with(&sim)), (State::LastAck, With::Removing));
+    sim.verdict(0, Verdict::Removed(place, NOTHING));
+    assert_eq!((sim.session().state, now_with(&sim)), (State::TimeWait, With::None));
+    sim.skip(10_500);
+    assert_eq!((sim.sessions(), sim.ports_used()), (vec![], (0, 1)));
+}
+
+#[test]
+fn the_last_acknowledgment_is_not_waited_for_where_the_target_may_have_taken_it() {
+    both_families!(last_ack_passes_by);
+}
+
 fn removed_at_once<A: Net>() {
     let mut sim = sim();
     let talk = Talk::<A>::established(&mut sim, 1, 4000);

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{bold, fact};
 
-/// Between two lines of the table.
+/// Between the first two lines of the table; each later one takes a quarter longer than the one before.
 const TICK: Duration = Duration::from_millis(150);
 
 /// Runs `work`, and meanwhile prints a line for every few moments of the session that it makes: where it is with the switch,
@@ -37,8 +37,10 @@ fn watch(lab: &Lab, done: &AtomicBool) -> Result<()> {
     let (start, before) = (Instant::now(), lab.balancer.total("rx_bytes")?);
     let heading = "     time   session       packets   by the switch          bytes by the switch, share";
     writeln!(io::stdout(), "\n  {}", bold(heading))?;
+    let mut tick = TICK;
     while !done.load(Ordering::Relaxed) {
-        thread::sleep(TICK);
+        thread::sleep(tick);
+        tick = tick * 5 / 4;
         // Those that came before are closing.
         let sessions = lab.balancer.sessions(&["--state", "established"])?;
         let Some(session) = sessions.iter().max_by_key(|session| number(session, "packets_out")) else { continue };

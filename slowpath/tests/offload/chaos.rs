@@ -122,7 +122,12 @@ async fn after_any_storm_nothing_is_left_behind() {
     while seconds < 5 || !has_met_everything(&rig.status().await) {
         storm(&mut rig, &mut workers, &target, Duration::from_secs(1)).await;
         seconds += 1;
-        assert!(seconds < 40, "the storm is none: {:#?}", rig.status().await);
+        let status = rig.status().await;
+        assert!(seconds < 40, "the storm is none: {status:#?}");
+        // On a slow machine chance may not come to this.
+        if status.totals.lost == 0 && status.sessions.offloaded > 0 {
+            target.restart();
+        }
     }
     target.calm();
     settle(&mut rig, &mut workers).await;

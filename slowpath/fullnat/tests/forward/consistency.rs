@@ -18,9 +18,10 @@ use crate::talk::{Talk, from_router, outer, segment, syn};
 use crate::world::{FRONT, Net, Rs, World, our_mac, rport};
 
 /// Each state's timeout here, milliseconds. Not longer than any default, which sessions of removed services have.
-const TIMEOUT: u32 = 5_000;
+pub const TIMEOUT: u32 = 5_000;
 const QUARANTINE: u64 = 20_000;
-const TIMEOUTS: Timeouts = Timeouts {
+/// That for each state.
+pub const TIMEOUTS: Timeouts = Timeouts {
     syn_sent: TIMEOUT,
     syn_recv: TIMEOUT,
     established: TIMEOUT,

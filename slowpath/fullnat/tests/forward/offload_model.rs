@@ -6,11 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use fullnat::flow::{Direction, FlowKey};
 use fullnat::id::Proto;
 use fullnat::offload::{State as With, Threshold};
-use fullnat::tcp::Timeouts;
 use fullnat::time::Time;
 use fullnat::wire::testing::Build;
 use fullnat::wire::{TcpFlags, tcp, toa};
 
+use crate::consistency::{TIMEOUT, TIMEOUTS};
 use crate::ends::{ACK, End, FIN, RST, SYN, Seg};
 use crate::offload_chaos::Op;
 use crate::sim::{Options, Sim, assert_right};
@@ -18,19 +18,7 @@ use crate::switch::{Key, Manager, key};
 use crate::talk::{from_router, outer};
 use crate::world::{FRONT, Net, World, our_mac, server_mac};
 
-const TIMEOUT: u32 = 5_000;
 const QUARANTINE: u64 = 7_000;
-const TIMEOUTS: Timeouts = Timeouts {
-    syn_sent: TIMEOUT,
-    syn_recv: TIMEOUT,
-    established: TIMEOUT,
-    fin_wait: TIMEOUT,
-    close_wait: TIMEOUT,
-    last_ack: TIMEOUT,
-    time_wait: TIMEOUT,
-    close: TIMEOUT,
-    udp: TIMEOUT,
-};
 
 /// A connection, or what is like one of UDP.
 #[derive(Debug)]

@@ -8,18 +8,19 @@
 #undef SIZE_FLOW_V6
 #define SIZE_FLOW_V4 CHIP_FLOW_V4
 #define SIZE_FLOW_V6 CHIP_FLOW_V6
+#ifdef CHIP_CONNECTIONS
+#undef SIZE_CONNECTIONS_V4
+#define SIZE_CONNECTIONS_V4 CHIP_CONNECTIONS
+#endif
 #include "../../core/constants.p4"
 #include "../../core/headers.p4"
 #include "../../core/parse.p4"
 #ifdef CHIP_CONNECTIONS
-// The core's control of that name is not used then.
-#define FlowV4 PlainFlowV4
+#include "../../core/flow_v4_ids.p4"
+#else
+#include "../../core/flow_v4.p4"
 #endif
-#include "../../core/flow.p4"
-#ifdef CHIP_CONNECTIONS
-#undef FlowV4
-#include "compact.p4"
-#endif
+#include "../../core/flow_v6.p4"
 #include "../../core/admit.p4"
 #include "../../core/nexthop.p4"
 #include "../../core/slowpath.p4"

@@ -28,3 +28,7 @@ typedef bit<32> port_t;
 #define PARSED_IPV6
 #define PARSED_TCP
 #define PARSED_UDP
+
+// Entries are laid out as the compiler likes.
+#define IN_V4_LAYOUT
+#define OUT_V4_LAYOUT

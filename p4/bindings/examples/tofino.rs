@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use carom_p4::artifacts::BMV2_P4INFO;
+use carom_p4::artifacts::{BMV2_IDS_P4INFO, BMV2_P4INFO};
 use p4runtime_proto::p4::config::v1::{P4Info, Preamble};
 use prost::Message;
 use serde_json::Value;
@@ -35,17 +35,16 @@ fn main() -> Outcome {
 /// The compiler gives counters and meters ids of its own making and ignores those of the program, and describes a part of
 /// the chip that P4Runtime has no name for. Ids are by name those of the other targets.
 fn p4info(chip: &str, dir: &Path, out: &Path) -> Outcome {
-    let ours = P4Info::decode(BMV2_P4INFO)?;
+    let ours = [P4Info::decode(BMV2_P4INFO)?, P4Info::decode(BMV2_IDS_P4INFO)?];
     let mut info = P4Info::decode(fs::read(dir.join("p4info.bin"))?.as_slice())?;
     let mut text = fs::read_to_string(dir.join("p4info.txtpb"))?;
-    let known: BTreeMap<&str, u32> = preambles(&ours).map(|p| (p.name.as_str(), p.id)).collect();
+    let known: BTreeMap<&str, u32> = ours.iter().flat_map(preambles).map(|p| (p.name.as_str(), p.id)).collect();
     let mut renamed = BTreeMap::new();
     let all = (info.counters.iter_mut().map(|c| &mut c.preamble))
         .chain(info.direct_counters.iter_mut().map(|c| &mut c.preamble))
         .chain(info.direct_meters.iter_mut().map(|m| &mut m.preamble));
     for preamble in all.flatten() {
-        // A profile's own, which no other target has, keep what the compiler gave them.
-        let id = known.get(preamble.name.as_str()).copied().unwrap_or(preamble.id);
+        let id = *known.get(preamble.name.as_str()).ok_or_else(|| format!("{} has no id of ours", preamble.name))?;
         renamed.insert(preamble.id, id);
         preamble.id = id;
     }

@@ -212,7 +212,119 @@ actions! {
     }
 }
 
-/// All tables, by id.
+table! {
+    /// Key of the table `service_id_v4`.
+    ServiceIdV4Key -> ServiceIdV4Action, 0x02000101, "service_id_v4", 1024, {
+        dst: u32 = [1],
+        proto: u8 = [2],
+        dport: u16 = [3],
+    }
+}
+
+actions! {
+    /// What an entry of the table `service_id_v4` does.
+    ServiceIdV4Action {
+        IsService = 0x01000101 {
+            id: u16 = [1],
+        }
+    }
+}
+
+table! {
+    /// Key of the table `pair_id_v4`.
+    PairIdV4Key -> PairIdV4Action, 0x02000102, "pair_id_v4", 16384, {
+        src: u32 = [1],
+        dst: u32 = [2],
+        proto: u8 = [3],
+        sport: u16 = [4],
+    }
+}
+
+actions! {
+    /// What an entry of the table `pair_id_v4` does.
+    PairIdV4Action {
+        IsPair = 0x01000102 {
+            id: u16 = [1],
+        }
+    }
+}
+
+table! {
+    /// Key of the table `in_v4`.
+    InV4Key -> InV4Action, 0x02000103, "in_v4", 65536, {
+        src: u32 = [1],
+        sport: u16 = [2],
+        service: u16 = [3],
+    }
+}
+
+actions! {
+    /// What an entry of the table `in_v4` does.
+    InV4Action {
+        InboundV4 = 0x01000103 {
+            to: u16 = [1],
+            lport: u16 = [2],
+        }
+    }
+}
+
+table! {
+    /// Key of the table `out_v4`.
+    OutV4Key -> OutV4Action, 0x02000104, "out_v4", 65536, {
+        pair: u16 = [1],
+        lport: u16 = [2],
+    }
+}
+
+actions! {
+    /// What an entry of the table `out_v4` does.
+    OutV4Action {
+        OutboundV4 = 0x01000104 {
+            dst: u32 = [1],
+            dport: u16 = [2],
+            from: u16 = [3],
+        }
+    }
+}
+
+table! {
+    /// Key of the table `pair_v4`.
+    PairV4Key -> PairV4Action, 0x02000105, "pair_v4", 16384, {
+        pair: u16 = [1],
+    }
+}
+
+actions! {
+    /// What an entry of the table `pair_v4` does.
+    PairV4Action {
+        ToPair = 0x01000105 {
+            src: u32 = [1],
+            dst: u32 = [2],
+            dport: u16 = [3],
+            nexthop: u16 = [4],
+        }
+    }
+}
+
+table! {
+    /// Key of the table `service_addr_v4`.
+    ServiceAddrV4Key -> ServiceAddrV4Action, 0x02000106, "service_addr_v4", 1024, {
+        service: u16 = [1],
+    }
+}
+
+actions! {
+    /// What an entry of the table `service_addr_v4` does.
+    ServiceAddrV4Action {
+        FromService = 0x01000106 {
+            src: u32 = [1],
+            sport: u16 = [2],
+            nexthop: u16 = [3],
+        }
+    }
+}
+
+/// All tables of the program, by id.
 pub const TABLES: [Table; 10] = [
     <FlowV4Key as Key>::TABLE,
     <FlowV6Key as Key>::TABLE,
@@ -224,6 +336,25 @@ pub const TABLES: [Table; 10] = [
     <SlowpathKey as Key>::TABLE,
     <InjectKey as Key>::TABLE,
     <PortKey as Key>::TABLE,
+];
+
+/// All tables of the program by ids, by id.
+pub const IDS_TABLES: [Table; 15] = [
+    <FlowV6Key as Key>::TABLE,
+    <NexthopKey as Key>::TABLE,
+    <ServiceV4Key as Key>::TABLE,
+    <ServiceV6Key as Key>::TABLE,
+    <LocalV4Key as Key>::TABLE,
+    <LocalV6Key as Key>::TABLE,
+    <SlowpathKey as Key>::TABLE,
+    <InjectKey as Key>::TABLE,
+    <PortKey as Key>::TABLE,
+    <ServiceIdV4Key as Key>::TABLE,
+    <PairIdV4Key as Key>::TABLE,
+    <InV4Key as Key>::TABLE,
+    <OutV4Key as Key>::TABLE,
+    <PairV4Key as Key>::TABLE,
+    <ServiceAddrV4Key as Key>::TABLE,
 ];
 
 /// P4Runtime id of the counter `punts`.
@@ -238,6 +369,8 @@ pub const ID_FLOW_V6_COUNT: u32 = 0x13000002;
 pub const ID_SERVICE_V4_METER: u32 = 0x15000001;
 /// P4Runtime id of the direct meter `service_v6_meter`.
 pub const ID_SERVICE_V6_METER: u32 = 0x15000002;
+/// P4Runtime id of the direct counter `in_v4_count`.
+pub const ID_IN_V4_COUNT: u32 = 0x13000101;
 
 /// EtherType of IPv4.
 pub const ETHER_IPV4: u16 = 0x800;

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use p4runtime_proto::p4::config::v1::P4Info;
 
-use crate::program::{self, bmv2, id, name};
+use crate::program::{self, bmv2, bmv2_ids, id, ids_alone, name};
 use crate::{constants, fresh, p4};
 
 /// A field of the program, or two halves of one, as Rust has it.
@@ -26,7 +26,8 @@ fn fields<'a>(fields: impl IntoIterator<Item = (u32, &'a str, i32)>) -> Vec<Fiel
         } else {
             let rust = match width {
                 8 => "u8",
-                16 => "u16",
+                // Ids, of which nobody makes more than these can name.
+                10 | 14 | 16 => "u16",
                 32 => "u32",
                 48 => "[u8; 6]",
                 _ => panic!("{name}: no Rust type for {width} bits"),
@@ -72,7 +73,15 @@ fn write_tables(out: &mut String, info: &P4Info) {
         }
         writeln!(out, "    }}\n}}\n").unwrap();
     }
-    writeln!(out, "/// All tables, by id.\npub const TABLES: [Table; {}] = [", info.tables.len()).unwrap();
+}
+
+fn write_list_of_tables(out: &mut String, what: &str, constant: &str, info: &P4Info) {
+    writeln!(
+        out,
+        "/// All tables of the program{what}, by id.\npub const {constant}: [Table; {}] = [",
+        info.tables.len()
+    )
+    .unwrap();
     for table in &info.tables {
         writeln!(out, "    <{}Key as Key>::TABLE,", camel(name(&table.preamble))).unwrap();
     }
@@ -93,7 +102,6 @@ fn write_resources(out: &mut String, info: &P4Info) {
     for m in &info.direct_meters {
         put(name(&m.preamble), "direct meter", id(&m.preamble));
     }
-    out.push('\n');
 }
 
 fn write_constants(out: &mut String) {
@@ -131,9 +139,12 @@ fn bindings_are_fresh() {
          //! or parameters that carry it.\n\n\
          use crate::table::{Key, Table, actions, numbers, table};\n\n",
     );
-    let info = bmv2();
-    write_tables(&mut out, &info);
-    write_resources(&mut out, &info);
+    let (plain, alone) = (bmv2(), ids_alone());
+    [&plain, &alone].iter().for_each(|info| write_tables(&mut out, info));
+    write_list_of_tables(&mut out, "", "TABLES", &plain);
+    write_list_of_tables(&mut out, " by ids", "IDS_TABLES", &bmv2_ids());
+    [&plain, &alone].iter().for_each(|info| write_resources(&mut out, info));
+    out.push('\n');
     write_constants(&mut out);
     fresh(&p4().join("bindings/src/generated.rs"), &out);
 }

@@ -4,13 +4,19 @@ use std::fmt::Write;
 
 use p4runtime_proto::p4::config::v1::P4Info;
 
-use crate::program::{self, bmv2, entry_actions, id, name, pna};
+use crate::program::{self, bmv2, entry_actions, id, ids_alone, name, pna};
 use crate::{constants, fresh, p4};
 
 /// What a table is for.
 fn purpose(table: &str) -> &'static str {
     match table {
         "flow_v4" | "flow_v6" => "One direction of one session.",
+        "service_id_v4" => "What a service is called in `in_v4`.",
+        "pair_id_v4" => "What a real server is called in `out_v4`, as one local address reaches it.",
+        "in_v4" => "A session's packets from the client.",
+        "out_v4" => "A session's packets from the real server.",
+        "pair_v4" => "Where inbound packets go on. Two pairs may differ in the next hop alone.",
+        "service_addr_v4" => "Where outbound packets go on. Two services may differ in the next hop alone.",
         "nexthop" => "Where a packet goes next: MAC addresses and port.",
         "service_v4" | "service_v6" => "Services. What is for one and has no flow entry is punted.",
         "local_v4" | "local_v6" => {
@@ -30,6 +36,13 @@ fn effect(action: &str) -> &'static str {
     match action {
         "rewrite_v4" | "rewrite_v6" => "New addresses and ports, TTL or hop limit less one, checksums updated.",
         "rewrite_seq_v4" | "rewrite_seq_v6" => "The same, and the deltas added to TCP's numbers, modulo 2^32.",
+        "is_service" | "is_pair" => "Remembers the id.",
+        "inbound_v4" => "A new source port, TTL less one; the rest is for `pair_v4`. Checksums updated.",
+        "outbound_v4" => {
+            "A new destination and its port, TTL less one; the rest is for `service_addr_v4`. Checksums updated."
+        }
+        "to_pair" => "The other addresses and ports of an inbound packet.",
+        "from_service" => "The other addresses and ports of an outbound packet.",
         "forward" => "Sets the MAC addresses and sends.",
         "punt_service_v4" | "punt_service_v6" => "Punts to the worker, unless the entry's meter is red.",
         "punt_all" => "Punts to the worker.",
@@ -113,6 +126,18 @@ fn the_page_of_tables_is_fresh() {
          [Why it is so](decisions/p4-program.md).\n",
     );
     write_resources(&mut page, &info, &pna());
+    page.push_str(
+        "\n## The program by ids\n\n\
+         For targets whose memory is short (Tofino), and for BMv2, where it is tested. In place of `flow_v4`, its actions and its\n\
+         counter it has these; all else is the same. [What an entry is made of](tofino.md#how-many-connections). Ids are the controller's: of 10\n\
+         bits for services, of 14 for pairs. Each of the four small tables has ids of its own.\n\n",
+    );
+    let alone = ids_alone();
+    write_tables(&mut page, &alone);
+    page.push_str(
+        "\n`in_v4` and `out_v4` have idle timeouts as other flow tables, and `in_v4` alone has a direct counter, `in_v4_count`\n\
+         (`0x13000101`), of packets and bytes. An entry that names an id without an entry drops its packets, as `no_nexthop`.\n",
+    );
     page.push_str(
         "\n## The tag\n\n\
          A frame between switch and slow path has one 802.1Q tag behind its MAC addresses. A VLAN tag of the network's own\n\

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::program::{bmv2, id, name, pna, tofino};
+use crate::program::{bmv2, bmv2_ids, id, name, pna, tofino};
 use crate::{constants, p4, read, updating};
 
 /// Every id of a program: of objects as `0x02000001`, of their fields and parameters as `0x02000001.1`.
@@ -43,7 +43,7 @@ fn ids_are_never_changed_nor_given_again() {
         .map(|(id, what)| (id.to_owned(), what.to_owned()))
         .collect();
     let mut added = false;
-    for (id, what) in [bmv2(), pna(), tofino(1), tofino(2)].iter().flat_map(given) {
+    for (id, what) in [bmv2(), bmv2_ids(), pna(), tofino(1), tofino(2)].iter().flat_map(given) {
         match ever.get(&id) {
             Some(was) => assert_eq!(*was, what, "{id} was given to something else; take a new one"),
             None if updating() => added |= ever.insert(id, what).is_none(),
@@ -59,7 +59,8 @@ fn ids_are_never_changed_nor_given_again() {
 
 #[test]
 fn the_header_of_ids_is_what_the_compiler_used() {
-    let used = given(&bmv2());
+    let mut used = given(&bmv2());
+    used.extend(given(&bmv2_ids()));
     let mut defined = 0;
     for line in read(&p4().join("core/ids.h")).lines().filter_map(|line| line.strip_prefix("#define ID_")) {
         let (what, id) = line.split_once(' ').unwrap();

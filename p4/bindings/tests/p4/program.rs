@@ -7,10 +7,30 @@ use prost::Message;
 
 /// P4Info of the program for BMv2, tables and actions by id.
 pub fn bmv2() -> P4Info {
-    let mut info = P4Info::decode(carom_p4::artifacts::BMV2_P4INFO).expect("P4Info");
+    sorted(carom_p4::artifacts::BMV2_P4INFO)
+}
+
+/// P4Info of the program by ids for BMv2, likewise.
+pub fn bmv2_ids() -> P4Info {
+    sorted(carom_p4::artifacts::BMV2_IDS_P4INFO)
+}
+
+fn sorted(bytes: &[u8]) -> P4Info {
+    let mut info = P4Info::decode(bytes).expect("P4Info");
     info.tables.sort_by_key(|table| id(&table.preamble));
     info.actions.sort_by_key(|action| id(&action.preamble));
     info
+}
+
+/// What only the program by ids has.
+pub fn ids_alone() -> P4Info {
+    let (plain, mut ids) = (bmv2(), bmv2_ids());
+    ids.tables.retain(|table| !plain.tables.iter().any(|other| id(&other.preamble) == id(&table.preamble)));
+    ids.actions.retain(|action| !plain.actions.iter().any(|other| id(&other.preamble) == id(&action.preamble)));
+    ids.counters.clear();
+    ids.direct_counters.retain(|c| !plain.direct_counters.iter().any(|other| id(&other.preamble) == id(&c.preamble)));
+    ids.direct_meters.clear();
+    ids
 }
 
 /// P4Info of the program for PNA.
@@ -84,6 +104,20 @@ fn the_architectures_agree() {
     }
 }
 
+/// The program by ids is the other one but for the flows of IPv4.
+#[test]
+fn by_ids_only_the_flows_of_ipv4_differ() {
+    let (plain, ids) = (essence(&bmv2()), essence(&bmv2_ids()));
+    let alone: Vec<u32> = essence(&ids_alone()).into_keys().collect();
+    // From 0x101 on, in each kind.
+    assert!(alone.len() == 13 && alone.iter().all(|id| id & 0xffff > 0x100), "{alone:x?}");
+    for (key, what) in &ids {
+        assert_eq!(plain.get(key).or(alone.contains(key).then_some(what)), Some(what), "{key:#010x}");
+    }
+    let gone: Vec<&u32> = plain.keys().filter(|key| !ids.contains_key(key)).collect();
+    assert_eq!(gone, [&0x0100_0001, &0x0100_0003, &0x0200_0001, &0x1300_0001]);
+}
+
 /// Tofino has room of its own for flows, meters as BMv2 has them, and everything else as everywhere.
 #[test]
 fn tofino_agrees_but_for_the_room_for_flows() {
@@ -119,19 +153,31 @@ fn tofino_agrees_but_for_the_room_for_flows() {
     }
 }
 
+/// Flows in which a table of the program has them: `None`: none; whether they are counted.
+fn flows_are_counted(table: &str) -> Option<bool> {
+    match table {
+        // What a connection's inbound half counts is its own alone.
+        "out_v4" => Some(false),
+        "flow_v4" | "flow_v6" | "in_v4" => Some(true),
+        _ => None,
+    }
+}
+
 #[test]
 fn keys_match_exactly_and_flows_are_counted_and_age() {
     use p4runtime_proto::p4::config::v1::table::IdleTimeoutBehavior;
-    let info = bmv2();
-    for table in &info.tables {
-        for field in &table.match_fields {
-            assert_eq!(field.r#match, Some(match_field::Match::MatchType(match_field::MatchType::Exact as i32)));
+    for info in [bmv2(), bmv2_ids()] {
+        for table in &info.tables {
+            for field in &table.match_fields {
+                assert_eq!(field.r#match, Some(match_field::Match::MatchType(match_field::MatchType::Exact as i32)));
+            }
+            let flows = flows_are_counted(name(&table.preamble));
+            assert_eq!(table.idle_timeout_behavior() == IdleTimeoutBehavior::NotifyControl, flows.is_some());
+            let counters = info.direct_counters.iter().filter(|c| c.direct_table_id == id(&table.preamble)).count();
+            assert_eq!(counters, usize::from(flows == Some(true)), "{}", name(&table.preamble));
+            let meters = info.direct_meters.iter().filter(|m| m.direct_table_id == id(&table.preamble)).count();
+            let is_service = ["service_v4", "service_v6"].contains(&name(&table.preamble));
+            assert_eq!(meters, usize::from(is_service));
         }
-        let is_flow = name(&table.preamble).starts_with("flow_");
-        assert_eq!(table.idle_timeout_behavior() == IdleTimeoutBehavior::NotifyControl, is_flow);
-        let counters = info.direct_counters.iter().filter(|c| c.direct_table_id == id(&table.preamble)).count();
-        assert_eq!(counters, usize::from(is_flow), "{}", name(&table.preamble));
-        let meters = info.direct_meters.iter().filter(|m| m.direct_table_id == id(&table.preamble)).count();
-        assert_eq!(meters, usize::from(name(&table.preamble).starts_with("service_")));
     }
 }

@@ -9,7 +9,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use dpdk::Eal;
-use dpdk::swx::{BuildError, Field, Pipeline, Program, Struct, Wire};
+use dpdk::swx::{BuildError, Field, Pipeline, Program, Struct, Wire, WireStats};
+use tokio::sync::oneshot;
 
 /// Rounds without a packet until the thread starts to rest.
 const PATIENT_ROUNDS: u32 = 256;
@@ -54,9 +55,38 @@ fn nothing() -> Program {
     }
 }
 
+/// What passed the wires since the start, and what was dropped at them, whatever program it was.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Traffic {
+    /// By number of the wire.
+    pub wires: Vec<(u32, WireStats)>,
+    /// Packets that the program sent to a number that no wire has.
+    pub nowhere: u64,
+}
+
+/// What the thread is told between two rounds.
+enum Order {
+    Replace(Pipeline),
+    Tell(oneshot::Sender<Traffic>),
+}
+
+/// Looks at an engine from elsewhere.
+#[derive(Clone, Debug)]
+pub struct Observer(Sender<Order>);
+
+impl Observer {
+    /// Asks the thread, which answers after its round or its rest, a millisecond at most unless it is kept from running.
+    /// `None` when it has ended.
+    pub async fn traffic(&self) -> Option<Traffic> {
+        let (answer, told) = oneshot::channel();
+        self.0.send(Order::Tell(answer)).ok()?;
+        told.await.ok()
+    }
+}
+
 /// Runs a pipeline on a thread of its own, until dropped.
 pub struct Engine {
-    others: Sender<Pipeline>,
+    orders: Sender<Order>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -66,7 +96,7 @@ impl Engine {
     /// by the wires is dropped.
     pub fn start(eal: Eal, wires: Vec<(u32, Box<dyn Wire>)>, cpu: Option<usize>) -> Result<Engine, EngineError> {
         let (pipeline, _) = Pipeline::build(&eal, &nothing(), wires).map_err(EngineError::Pipeline)?;
-        let (others, inbox) = channel();
+        let (orders, inbox) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
         let run = move || {
@@ -75,13 +105,18 @@ impl Engine {
             run(pipeline, &inbox, &stopped);
         };
         let thread = thread::Builder::new().name("softnic".into()).spawn(run);
-        Ok(Engine { others, stop, thread: Some(thread.map_err(EngineError::Thread)?) })
+        Ok(Engine { orders, stop, thread: Some(thread.map_err(EngineError::Thread)?) })
     }
 
     /// Goes on with another pipeline, over the same wires.
     pub fn replace(&self, other: Pipeline) {
         // The thread ends only when this is dropped.
-        let _ = self.others.send(other);
+        let _ = self.orders.send(Order::Replace(other));
+    }
+
+    /// To look at it from elsewhere. It does not keep the engine running.
+    pub fn observer(&self) -> Observer {
+        Observer(self.orders.clone())
     }
 }
 
@@ -93,11 +128,14 @@ impl Drop for Engine {
     }
 }
 
-fn run(mut pipeline: Pipeline, inbox: &Receiver<Pipeline>, stop: &AtomicBool) {
+fn run(mut pipeline: Pipeline, inbox: &Receiver<Order>, stop: &AtomicBool) {
     let mut idle = 0;
     while !stop.load(Ordering::Relaxed) {
-        if let Ok(other) = inbox.try_recv() {
-            pipeline.replace(other);
+        match inbox.try_recv() {
+            Ok(Order::Replace(other)) => pipeline.replace(other),
+            // Who asked may have gone.
+            Ok(Order::Tell(answer)) => _ = answer.send(traffic(&pipeline)),
+            Err(_) => {}
         }
         idle = if pipeline.run() { idle + 1 } else { 0 };
         if idle > PATIENT_ROUNDS {
@@ -106,4 +144,8 @@ fn run(mut pipeline: Pipeline, inbox: &Receiver<Pipeline>, stop: &AtomicBool) {
             thread::sleep(if rests > SHORT_RESTS { LONG_REST } else { REST });
         }
     }
+}
+
+fn traffic(pipeline: &Pipeline) -> Traffic {
+    Traffic { wires: pipeline.wires(), nowhere: pipeline.sent_nowhere() }
 }

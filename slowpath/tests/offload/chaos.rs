@@ -119,15 +119,10 @@ async fn after_any_storm_nothing_is_left_behind() {
     let mut workers = Workers::default();
     target.chaos(|chaos| *chaos = faults());
     let mut seconds = 0;
-    while seconds < 5 || !has_met_everything(&rig.status().await) {
+    // Chance may leave something out on a slow machine: each of these has a test of its own.
+    while seconds < 5 || seconds < 15 && !has_met_everything(&rig.status().await) {
         storm(&mut rig, &mut workers, &target, Duration::from_secs(1)).await;
         seconds += 1;
-        let status = rig.status().await;
-        assert!(seconds < 40, "the storm is none: {status:#?}");
-        // On a slow machine chance may not come to this.
-        if status.totals.lost == 0 && status.sessions.offloaded > 0 {
-            target.restart();
-        }
     }
     target.calm();
     settle(&mut rig, &mut workers).await;
@@ -142,6 +137,17 @@ async fn after_any_storm_nothing_is_left_behind() {
     }
     settle(&mut rig, &mut workers).await;
     assert_eq!((workers.offloaded().len(), target.entries(FLOWS).len()), (0, 0));
+    // Where nothing is on its way, all that is offloaded is lost with the target's entries.
+    rig.until_open().await;
+    (0..10).for_each(|n| workers.act(&mut rig, n, 0));
+    settle(&mut rig, &mut workers).await;
+    assert_eq!(workers.offloaded().len(), 10);
+    let before = rig.status().await.totals.lost;
+    target.restart();
+    rig.until_status(|status| status.totals.lost == before + 10).await;
+    rig.until_open().await;
+    settle(&mut rig, &mut workers).await;
+    assert_eq!((workers.offloaded().len(), target.entries(FLOWS).len()), (0, 0));
     let status = rig.status().await;
     assert_eq!(status.sessions, Default::default());
     assert_eq!(status.totals.installed, status.totals.removed);
@@ -149,7 +155,7 @@ async fn after_any_storm_nothing_is_left_behind() {
 
 fn has_met_everything(status: &Status) -> bool {
     let totals = &status.totals;
-    let met = [totals.unknown, totals.lost, totals.refused_full, totals.refused_not_ready, totals.idle];
+    let met = [totals.unknown, totals.refused_full, totals.refused_not_ready, totals.idle];
     met.iter().all(|count| *count > 0) && totals.removed > 100
 }
 
@@ -161,7 +167,7 @@ async fn settle(rig: &mut Rig, workers: &mut Workers) {
         if workers.is_calm() {
             return;
         }
-        assert!(start.elapsed() < Duration::from_secs(20), "{:#?}", rig.status().await);
+        assert!(start.elapsed() < Duration::from_secs(60), "{:#?}", rig.status().await);
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -2,6 +2,7 @@
 //! privileges and touches no network interface.
 
 mod control;
+mod ids;
 mod random;
 mod switch;
 
@@ -10,8 +11,10 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use carom_p4::artifacts::{BMV2_JSON, bmv2_json_with_room_for};
-use carom_p4::{FlowV4Key, FlowV6Key, Key, ServiceV4Key, SwitchDrop};
+use carom_p4::artifacts::{
+    BMV2_IDS_JSON, BMV2_IDS_P4INFO, BMV2_JSON, BMV2_P4INFO, bmv2_ids_json_with_room_for, bmv2_json_with_room_for,
+};
+use carom_p4::{FlowV4Key, FlowV6Key, IDS_TABLES, InV4Key, Key, OutV4Key, ServiceV4Key, SwitchDrop, TABLES, Table};
 use fullnat::id::Proto;
 use fullnat::wire::testing::{Build, flow};
 
@@ -20,7 +23,7 @@ use p4runtime_proto::google::rpc::Code;
 use self::control::Control;
 use self::switch::{PORTS, Switch};
 use crate::file::{self, Case, Outcome, Vectors, bytes, hex};
-use crate::setup::SLOWPATH;
+use crate::setup::{SERVERS, SLOWPATH};
 
 /// `simple_switch_grpc`, from CAROM_BMV2 or PATH.
 fn simple_switch() -> Option<PathBuf> {
@@ -31,15 +34,48 @@ fn simple_switch() -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join("simple_switch_grpc")).find(|path| path.is_file())
 }
 
-/// A running switch with the program and the entries of the vectors; `None`, and a line that says so, where there is no BMv2.
-async fn start(vectors: &Vectors) -> Option<(Switch, Control)> {
-    let (switch, mut control) = start_with(BMV2_JSON).await?;
-    control.install(&vectors.entries).await;
+/// A program for BMv2.
+#[derive(Clone, Copy)]
+pub struct Program {
+    json: &'static [u8],
+    with_room_for: fn(u64) -> String,
+    p4info: &'static [u8],
+    tables: &'static [Table],
+    /// Where it has flows.
+    flows: &'static [Table],
+    /// What the vectors are with it.
+    vectors: fn() -> Vectors,
+}
+
+/// Plain flow entries, and those by ids.
+const PROGRAMS: [Program; 2] = [
+    Program {
+        json: BMV2_JSON,
+        with_room_for: bmv2_json_with_room_for,
+        p4info: BMV2_P4INFO,
+        tables: &TABLES,
+        flows: &[FlowV4Key::TABLE, FlowV6Key::TABLE],
+        vectors: file::read,
+    },
+    Program {
+        json: BMV2_IDS_JSON,
+        with_room_for: bmv2_ids_json_with_room_for,
+        p4info: BMV2_IDS_P4INFO,
+        tables: &IDS_TABLES,
+        flows: &[InV4Key::TABLE, OutV4Key::TABLE, FlowV6Key::TABLE],
+        vectors: || ids::by_ids(file::read()),
+    },
+];
+
+/// A running switch with a program and the entries of the vectors; `None`, and a line that says so, where there is no BMv2.
+async fn start(program: Program) -> Option<(Switch, Control)> {
+    let (switch, mut control) = start_with(program, program.json).await?;
+    control.install(&(program.vectors)().entries).await;
     Some((switch, control))
 }
 
-/// A running switch with a program and no entries.
-async fn start_with(program: &[u8]) -> Option<(Switch, Control)> {
+/// A running switch with a program, perhaps with other sizes, and no entries.
+async fn start_with(program: Program, json: &[u8]) -> Option<(Switch, Control)> {
     let Some(binary) = simple_switch() else {
         // To the terminal, past the test harness, which shows the output of failed tests only.
         let line = "SKIPPED: golden vectors on BMv2: no simple_switch_grpc in CAROM_BMV2 or PATH\n";
@@ -47,14 +83,23 @@ async fn start_with(program: &[u8]) -> Option<(Switch, Control)> {
         return None;
     };
     let switch = Switch::start(&binary);
-    let control = Control::connect(switch.grpc_port, program).await;
+    let control = Control::connect(switch.grpc_port, program, json).await;
     Some((switch, control))
 }
 
 #[tokio::test]
 async fn bmv2_gives_the_same_bytes() {
-    let vectors = file::read();
-    let Some((mut switch, mut control)) = start(&vectors).await else { return };
+    gives_the_same_bytes(PROGRAMS[0]).await;
+}
+
+#[tokio::test]
+async fn bmv2_by_ids_gives_the_same_bytes() {
+    gives_the_same_bytes(PROGRAMS[1]).await;
+}
+
+async fn gives_the_same_bytes(program: Program) {
+    let vectors = (program.vectors)();
+    let Some((mut switch, mut control)) = start(program).await else { return };
     let frames: Vec<_> = vectors.cases.iter().map(|case| (case.port, bytes(&case.frame))).collect();
     switch.receive_all(frames.iter().map(|(port, frame)| (*port, frame.as_slice())));
 
@@ -86,34 +131,40 @@ async fn bmv2_gives_the_same_bytes() {
     }
     assert_eq!(control.counter(carom_p4::ID_DROPS).await, drops, "drops by reason");
     assert_eq!(control.counter(carom_p4::ID_PUNTS).await.values().sum::<u64>(), punts, "punts");
-    flows_counted(&vectors, &mut control).await;
+    flows_counted(program, &vectors, &mut control).await;
 }
 
 /// A full table refuses an entry and keeps those it has. The standard's code for that is RESOURCE_EXHAUSTED; BMv2 says
 /// UNKNOWN, "Error when adding match entry to target", for whatever its table would not take.
 #[tokio::test]
 async fn bmv2_with_less_room_for_flows_refuses_more() {
-    const ROOM: usize = 3;
-    let program = bmv2_json_with_room_for(ROOM as u64);
-    let Some((_switch, mut control)) = start_with(program.as_bytes()).await else { return };
-    let entries = file::read().entries;
-    for (table, id) in [("flow_v4", FlowV4Key::TABLE.id), ("flow_v6", FlowV6Key::TABLE.id)] {
-        let flows: Vec<_> = entries.iter().filter(|entry| entry.table == table).collect();
-        assert!(flows.len() > ROOM);
-        for (at, entry) in flows.iter().enumerate() {
-            let refused = control.insert(entry).await.err().map(|error| error.canonical_code);
-            let expected = (at >= ROOM).then_some(Code::Unknown as i32);
-            assert_eq!(refused, expected, "{table}, entry {at}");
+    const ROOM: usize = 1;
+    for program in PROGRAMS {
+        let json = (program.with_room_for)(ROOM as u64);
+        let Some((_switch, mut control)) = start_with(program, json.as_bytes()).await else { return };
+        let entries = (program.vectors)().entries;
+        for table in program.flows {
+            let flows: Vec<_> = entries.iter().filter(|entry| entry.table == table.name).collect();
+            assert!(flows.len() > ROOM);
+            for (at, entry) in flows.iter().enumerate() {
+                let refused = control.insert(entry).await.err().map(|error| error.canonical_code);
+                let expected = (at >= ROOM).then_some(Code::Unknown as i32);
+                assert_eq!(refused, expected, "{}, entry {at}", table.name);
+            }
+            if table.id != OutV4Key::TABLE.id {
+                assert_eq!(control.entry_counts(table.id).await.len(), ROOM);
+            }
         }
-        assert_eq!(control.entry_counts(id).await.len(), ROOM);
     }
 }
 
 /// Flow entries counted every frame that took them, and nothing else: what was punted on a hit is not in.
-async fn flows_counted(vectors: &Vectors, control: &mut Control) {
+async fn flows_counted(program: Program, vectors: &Vectors, control: &mut Control) {
     let mut counted = (0, 0);
-    for table in [FlowV4Key::TABLE.id, FlowV6Key::TABLE.id] {
-        for (packets, bytes) in control.entry_counts(table).await.into_values() {
+    let half_counted = |table: &&Table| table.id == OutV4Key::TABLE.id;
+    let by_ids = program.flows.iter().any(|table| half_counted(&table));
+    for table in program.flows.iter().filter(|table| !half_counted(table)) {
+        for (packets, bytes) in control.entry_counts(table.id).await.into_values() {
             counted = (counted.0 + packets, counted.1 + bytes);
         }
     }
@@ -123,7 +174,15 @@ async fn flows_counted(vectors: &Vectors, control: &mut Control) {
         Outcome::Drop(reason) => reason == "no_nexthop" && !SLOWPATH.contains(&case.port),
         _ => false,
     };
-    let frames: Vec<_> = vectors.cases.iter().filter(took_one).map(|case| case.frame.len() / 2).collect();
+    // By ids, nothing counts what servers send over IPv4.
+    let uncounted = |case: &&Case| by_ids && case.port == SERVERS && case.frame[24..28] == *"0800";
+    let frames: Vec<_> = vectors
+        .cases
+        .iter()
+        .filter(took_one)
+        .filter(|case| !uncounted(case))
+        .map(|case| case.frame.len() / 2)
+        .collect();
     assert_eq!(counted, (frames.len() as u64, frames.iter().sum::<usize>() as u64), "packets, bytes");
 }
 
@@ -132,8 +191,7 @@ async fn flows_counted(vectors: &Vectors, control: &mut Control) {
 #[tokio::test]
 async fn bmv2_holds_back_punts_over_the_rate_of_their_service() {
     const BURST: u64 = 50;
-    let vectors = file::read();
-    let Some((mut switch, mut control)) = start(&vectors).await else { return };
+    let Some((mut switch, mut control)) = start(PROGRAMS[0]).await else { return };
     let key = ServiceV4Key { dst: 0xc633_640a, proto: Proto::Tcp as u8, dport: 80 };
     control.limit(ServiceV4Key::TABLE.id, &key.fields(), 1, 2).await;
     let segment = Build::new(flow::<Ipv4Addr>("192.0.2.99:1", "198.51.100.10:80", Proto::Tcp)).bytes();
@@ -151,4 +209,29 @@ async fn bmv2_holds_back_punts_over_the_rate_of_their_service() {
         assert!(start.elapsed().as_secs() < 20, "{passed} passed, {limited} held back, of {BURST}");
     };
     assert!((BURST - 5..BURST).contains(&limited), "{limited} of {BURST} held back");
+}
+
+/// An entry by ids that names an id without an entry: its packets are dropped, and counted.
+#[tokio::test]
+async fn bmv2_by_ids_drops_what_has_no_address_to_go_on_to() {
+    let program = PROGRAMS[1];
+    let Some((mut switch, mut control)) = start_with(program, program.json).await else { return };
+    let Vectors { entries, cases } = (program.vectors)();
+    let dangling = ["pair_v4", "service_addr_v4"];
+    control
+        .install(&entries.into_iter().filter(|entry| !dangling.contains(&entry.table.as_str())).collect::<Vec<_>>())
+        .await;
+    let flows: Vec<_> = cases
+        .iter()
+        .filter(|case| matches!(case.outcome, Outcome::Forward { .. }) && case.frame[24..28] == *"0800")
+        .map(|case| (case.port, bytes(&case.frame)))
+        .collect();
+    assert!(flows.len() > 20 && flows.iter().any(|(port, _)| *port == SERVERS));
+    switch.receive_all(flows.iter().map(|(port, frame)| (*port, frame.as_slice())));
+    let start = Instant::now();
+    while control.counter(carom_p4::ID_DROPS).await.values().sum::<u64>() < flows.len() as u64 {
+        assert!(start.elapsed().as_secs() < 20, "{:?}", control.counter(carom_p4::ID_DROPS).await);
+    }
+    let drops = BTreeMap::from([(SwitchDrop::NoNexthop as u64, flows.len() as u64)]);
+    assert_eq!(control.counter(carom_p4::ID_DROPS).await, drops);
 }

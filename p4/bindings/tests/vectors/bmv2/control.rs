@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use carom_p4::artifacts::BMV2_P4INFO;
-use carom_p4::{Bytes, TABLES};
+use carom_p4::Bytes;
 use p4rt::p4_runtime_client::P4RuntimeClient;
 use p4runtime_proto::p4::config::v1::P4Info;
 use p4runtime_proto::p4::v1 as p4rt;
@@ -13,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Channel, Endpoint};
 
+use super::Program;
 use crate::file::{self, Entry};
 
 const DEVICE: u64 = 1;
@@ -20,14 +20,15 @@ const ELECTION: p4rt::Uint128 = p4rt::Uint128 { high: 0, low: 1 };
 
 pub struct Control {
     client: P4RuntimeClient<Channel>,
+    program: Program,
     info: P4Info,
     /// The stream; we are primary while it lives.
     _stream: (mpsc::Sender<p4rt::StreamMessageRequest>, tonic::Streaming<p4rt::StreamMessageResponse>),
 }
 
 impl Control {
-    /// Connects, becomes primary, and gives the switch this program.
-    pub async fn connect(port: u16, program: &[u8]) -> Self {
+    /// Connects, becomes primary, and gives the switch this program, compiled to this.
+    pub async fn connect(port: u16, program: Program, json: &[u8]) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
         let mut attempts = 0;
         let channel = loop {
@@ -46,10 +47,10 @@ impl Control {
         requests.send(p4rt::StreamMessageRequest { update: Some(update) }).await.unwrap();
         let mut stream = client.stream_channel(ReceiverStream::new(receiver)).await.unwrap().into_inner();
         stream.message().await.unwrap().expect("arbitration");
-        let info = P4Info::decode(BMV2_P4INFO).unwrap();
+        let info = P4Info::decode(program.p4info).unwrap();
         let config = p4rt::ForwardingPipelineConfig {
             p4info: Some(info.clone()),
-            p4_device_config: program.to_vec().into(),
+            p4_device_config: json.to_vec().into(),
             cookie: None,
         };
         let request = p4rt::SetForwardingPipelineConfigRequest {
@@ -60,7 +61,7 @@ impl Control {
             ..Default::default()
         };
         client.set_forwarding_pipeline_config(request).await.unwrap();
-        Control { client, info, _stream: (requests, stream) }
+        Control { client, program, info, _stream: (requests, stream) }
     }
 
     /// Inserts entries.
@@ -152,7 +153,7 @@ impl Control {
 
     /// An entry of the file as a message: names become ids.
     fn entry(&self, entry: &Entry) -> p4rt::TableEntry {
-        let id = TABLES.iter().find(|table| table.name == entry.table).expect("a table").id;
+        let id = self.program.tables.iter().find(|table| table.name == entry.table).expect("a table").id;
         let table = self.info.tables.iter().find(|t| t.preamble.as_ref().unwrap().id == id).expect("the table");
         let action = self.info.actions.iter().find(|a| a.preamble.as_ref().unwrap().name == entry.action);
         let action = action.expect("an action");

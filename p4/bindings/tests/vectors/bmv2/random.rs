@@ -7,10 +7,10 @@ use fullnat::id::NexthopId;
 use fullnat::wire::testing::Build;
 use fullnat::wire::{Flow, Packet, TcpFlags, ethernet, parse, rewrite};
 
-use super::start;
 use super::switch::PORTS;
+use super::{PROGRAMS, Program, start};
 use crate::cases::{port_in, way_out};
-use crate::file::{self, hex};
+use crate::file::hex;
 use crate::setup::{Session, Sessions};
 
 /// Xorshift: the same packets in every run.
@@ -79,9 +79,18 @@ impl View for Ipv6Addr {
 
 #[tokio::test]
 async fn bmv2_and_the_slow_path_agree_on_packets_nobody_chose() {
+    agree(PROGRAMS[0]).await;
+}
+
+#[tokio::test]
+async fn bmv2_by_ids_and_the_slow_path_agree_on_packets_nobody_chose() {
+    agree(PROGRAMS[1]).await;
+}
+
+async fn agree(program: Program) {
     // BMv2's input buffer holds 1024 packets and drops what finds it full, which on a busy machine it may be.
     const ROUNDS: usize = 120;
-    let Some((mut switch, _control)) = start(&file::read()).await else { return };
+    let Some((mut switch, _control)) = start(program).await else { return };
     let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
     let mut packets = Vec::new();
     for _ in 0..ROUNDS {

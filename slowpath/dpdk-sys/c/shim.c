@@ -38,6 +38,49 @@ int carom_log_to(void (*write)(uint32_t level, const char *text, size_t len))
 	return rte_openlog_stream(stream);
 }
 
+/*
+ * As rte_pktmbuf_pool_create(), with the buffers one behind the other in one piece of memory. That puts no buffer on a
+ * page of its own where pages are small, as it does: 4 KiB apart, all of them would use the same few sets of a cache.
+ */
+static struct rte_mempool *packed_pool(const char *name, unsigned int count, unsigned int cache, uint16_t room, int socket)
+{
+	struct rte_pktmbuf_pool_private private = { .mbuf_data_room_size = room };
+	unsigned int element = sizeof(struct rte_mbuf) + room;
+	const struct rte_memzone *memory = NULL;
+	struct rte_mempool *pool;
+	size_t size;
+	int ret;
+
+	/* The flag says that a buffer may cross pages, not that it has no address for devices. */
+	pool = rte_mempool_create_empty(name, count, element, cache, sizeof(private), socket, RTE_MEMPOOL_F_NO_IOVA_CONTIG);
+	if (pool == NULL)
+		return NULL;
+	ret = rte_mempool_set_ops_byname(pool, rte_mbuf_best_mempool_ops(), NULL);
+	if (ret == 0) {
+		rte_pktmbuf_pool_init(pool, &private);
+		size = (size_t)count * rte_mempool_calc_obj_size(element, 0, NULL);
+		memory = rte_memzone_reserve_aligned(name, size, socket, 0, RTE_CACHE_LINE_SIZE);
+		ret = memory == NULL ? -rte_errno :
+			rte_mempool_populate_iova(pool, memory->addr, memory->iova, size, NULL, NULL);
+	}
+	if (ret < (int)count) {
+		rte_mempool_free(pool);
+		rte_memzone_free(memory);
+		rte_errno = ret < 0 ? -ret : ENOMEM;
+		return NULL;
+	}
+	rte_mempool_obj_iter(pool, rte_pktmbuf_init, NULL);
+	return pool;
+}
+
+struct rte_mempool *carom_mbuf_pool(const char *name, unsigned int count, unsigned int cache, uint16_t room, int socket)
+{
+	/* Without hugepages there is one kind of address, so that what is one piece for the program is one for devices. */
+	if (!rte_eal_has_hugepages() && rte_eal_iova_mode() == RTE_IOVA_VA)
+		return packed_pool(name, count, cache, room, socket);
+	return rte_pktmbuf_pool_create(name, count, cache, 0, room, socket);
+}
+
 struct rte_mbuf *carom_mbuf_alloc(struct rte_mempool *pool)
 {
 	return rte_pktmbuf_alloc(pool);

@@ -18,6 +18,7 @@
 #include <rte_log.h>
 #include <rte_malloc.h>
 #include <rte_mbuf.h>
+#include <rte_mbuf_pool_ops.h>
 #include <rte_mempool.h>
 #include <rte_ring.h>
 #include <rte_swx_ctl.h>
@@ -62,6 +63,8 @@ uint32_t carom_lcore_id(void);
  */
 int carom_log_to(void (*write)(uint32_t level, const char *text, size_t len));
 
+/* rte_pktmbuf_pool_create() for buffers of `room` bytes, headroom included, which never wastes a page for each. */
+struct rte_mempool *carom_mbuf_pool(const char *name, unsigned int count, unsigned int cache, uint16_t room, int socket);
 struct rte_mbuf *carom_mbuf_alloc(struct rte_mempool *pool);
 int carom_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
 void carom_mbuf_free(struct rte_mbuf *mbuf);

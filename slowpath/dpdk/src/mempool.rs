@@ -48,21 +48,14 @@ impl Default for MempoolConfig {
 }
 
 impl MempoolConfig {
-    /// About how much memory the pool takes, in bytes. More without hugepages: no buffer crosses a page, so that one with
-    /// a data room above 1664 bytes has a page of 4 KiB for itself.
-    pub fn bytes(&self, hugepages: bool) -> u64 {
+    /// About how much memory the pool takes, in bytes.
+    pub fn bytes(&self) -> u64 {
         // rte_mempool puts a header of one cache line before each buffer, rounds up to whole lines, and makes them an odd
-        // number so that buffers spread over memory channels.
+        // number so that buffers spread over memory channels, and over the sets of a cache.
         const LINE: u64 = 64;
         let room = u64::from(sys::CAROM_HEADROOM) + u64::from(self.data_room);
         let lines = 1 + (u64::from(sys::CAROM_MBUF_SIZE) + room).div_ceil(LINE);
-        let object = (lines | 1) * LINE;
-        let (page, mbufs) = (os::page_size(), u64::from(self.mbufs));
-        match page / object {
-            _ if hugepages => mbufs * object,
-            0 => mbufs * object.next_multiple_of(page),
-            per_page => mbufs.div_ceil(per_page) * page,
-        }
+        u64::from(self.mbufs) * (lines | 1) * LINE
     }
 }
 
@@ -148,16 +141,12 @@ impl Mempool {
         // The plain ring (or the platform's own pool) keeps the free buffers. The one with relaxed tails (ring_mt_rts) may
         // take a freed buffer for one too many, and rte_mempool then loses it without a word.
         // SAFETY: EAL is initialised; the name ends with a zero byte and is copied.
-        let pool =
-            unsafe { sys::rte_pktmbuf_pool_create(c_name.as_ptr(), config.mbufs, config.cache, 0, room, socket) };
+        let pool = unsafe { sys::carom_mbuf_pool(c_name.as_ptr(), config.mbufs, config.cache, room, socket) };
         let pool = NonNull::new(pool).map(|pool| Mempool { pool, data_room: config.data_room });
         pool.ok_or_else(|| match os::rte_errno() {
             libc::EEXIST => MempoolError::NameTaken { name: name.into() },
             libc::EINVAL => MempoolError::Invalid { config },
-            libc::ENOMEM | libc::ENOBUFS => {
-                let memory = eal.memory();
-                MempoolError::NoMemory { wanted: config.bytes(memory.hugepages), free: memory.free }
-            }
+            libc::ENOMEM | libc::ENOBUFS => MempoolError::NoMemory { wanted: config.bytes(), free: eal.memory().free },
             errno => MempoolError::Dpdk { errno },
         })
     }

@@ -105,12 +105,6 @@ pub(crate) fn has_capability(capability: u32) -> bool {
     bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).is_some_and(|bits| bits >> capability & 1 == 1)
 }
 
-/// Bytes in a page of ordinary memory.
-pub(crate) fn page_size() -> u64 {
-    // SAFETY: no preconditions. The page size is known on every system; 4096 is what nearly all have.
-    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
-}
-
 /// Whether the limit on locked memory (`ulimit -l`) is infinite.
 pub(crate) fn may_lock_any_memory() -> bool {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

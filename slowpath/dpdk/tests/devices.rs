@@ -364,7 +364,7 @@ fn the_size_of_a_pool_is_foretold() {
             let config = MempoolConfig { mbufs: 1024, cache: 0, data_room, socket: None };
             let before = eal.memory().free;
             Mempool::new(&eal, &format!("room{data_room}"), config).unwrap();
-            let (taken, foretold) = (before - eal.memory().free, config.bytes(false));
+            let (taken, foretold) = (before - eal.memory().free, config.bytes());
             // The pool's own ring and headers come on top.
             assert!(taken >= foretold, "{data_room}: {foretold} foretold, {taken} taken");
             assert!(taken < foretold + foretold / 8, "{data_room}: {foretold} foretold, {taken} taken");

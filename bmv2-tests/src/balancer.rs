@@ -250,7 +250,7 @@ impl Drop for Balancer {
         // that it can remove what it has made.
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = self.signal(Signal::SIGTERM);
-            if !wait(Duration::from_secs(5), || matches!(self.child.try_wait(), Ok(Some(_)))) {
+            if !wait(Duration::from_secs(20), || matches!(self.child.try_wait(), Ok(Some(_)))) {
                 let _ = self.child.kill();
             }
         }

@@ -75,9 +75,9 @@ impl Capture {
     }
 
     /// Waits until at least `count` packets that `wanted` accepts have passed, and returns them; when they do not come
-    /// in five seconds, those that did.
+    /// in twenty seconds, those that did.
     pub fn wait_for(&self, count: usize, wanted: impl Fn(&Packet) -> bool) -> Vec<Packet> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let packets = self.packets(&wanted);
             if packets.len() >= count || Instant::now() > deadline {

@@ -155,7 +155,7 @@ impl RawHost {
         let first = 1_000_000;
         self.send(&ends.tcp(first, 0, flag::SYN, syn_options, &[]))?;
         let mine = |p: &Packet| p.tcp().is_some() && (p.src(), p.sport()) == to && p.dport() == port;
-        let syn_ack = self.receive(Duration::from_secs(5), mine)?.context("no answer to a SYN")?;
+        let syn_ack = self.receive(Duration::from_secs(20), mine)?.context("no answer to a SYN")?;
         let tcp = syn_ack.tcp().context("not TCP")?;
         anyhow::ensure!(tcp.flags() == flag::SYN | flag::ACK, "answer to a SYN: {syn_ack:?}");
         let connection =
@@ -201,7 +201,7 @@ impl RawTcp<'_> {
                 && p.dport() == port
                 && p.tcp().is_some_and(|tcp| !tcp.payload().is_empty() && tcp.seq() == expected)
         };
-        let packet = self.host.receive(Duration::from_secs(5), wanted)?.context("no data arrived")?;
+        let packet = self.host.receive(Duration::from_secs(20), wanted)?.context("no data arrived")?;
         self.ack = self.ack.wrapping_add(packet.tcp().map_or(0, |tcp| tcp.payload().len() as u32));
         Ok(packet)
     }

@@ -293,7 +293,7 @@ impl Topology {
 /// Waits until the kernel has taken notice that the cables are plugged in. It does so up to a second later, and drops what
 /// is sent before.
 fn wait_for_carrier(host: &Netns, interfaces: &[&str]) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     for interface in interfaces {
         while !host.ip(&format!("-o link show {interface}"))?.contains("state UP") {
             ensure!(Instant::now() < deadline, "{interface} in {} does not come up", host.name());

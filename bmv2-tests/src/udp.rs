@@ -62,7 +62,7 @@ pub fn connected(to: SocketAddr, timeout: Duration) -> io::Result<UdpSocket> {
 
 /// Sends a datagram from a port of its own and waits for the answer. Call in [`Netns::run`].
 pub fn ask(to: SocketAddr, question: &[u8]) -> io::Result<Vec<u8>> {
-    let socket = connected(to, Duration::from_secs(5))?;
+    let socket = connected(to, Duration::from_secs(20))?;
     socket.send(question)?;
     let mut buf = vec![0; 65_536];
     let len = socket.recv(&mut buf)?;

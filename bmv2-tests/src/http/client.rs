@@ -13,7 +13,7 @@ use super::message::{Response, read_head};
 use crate::blob::{self, Blob};
 
 /// How long a connection attempt or a silent peer is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One connection that is kept open for several requests.
 #[derive(Debug)]

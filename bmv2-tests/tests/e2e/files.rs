@@ -88,7 +88,7 @@ fn run_over(input: &[Vec<u8>]) -> Run {
     let balancer = Balancer::spawn(command, &dir, &config(&dir)).unwrap();
     balancer.wait_until_ready().unwrap();
     let taken = || balancer.total("rx_packets").unwrap() == input.len() as u64;
-    assert!(wait(Duration::from_secs(10), taken), "took {:?} of {}", balancer.total("rx_packets"), input.len());
+    assert!(wait(Duration::from_secs(20), taken), "took {:?} of {}", balancer.total("rx_packets"), input.len());
     // Announcements are spread over the first milliseconds.
     let sent = || balancer.total("tx_packets").unwrap();
     let mut before = None;

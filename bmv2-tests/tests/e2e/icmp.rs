@@ -42,7 +42,7 @@ fn echo_is_answered_by_vips_and_local_addresses() {
                     continue;
                 }
                 for len in [0, 56, 1400] {
-                    let answered = host.run(|| icmp::ping(ip, len, Duration::from_secs(2)).unwrap());
+                    let answered = host.run(|| icmp::ping(ip, len, Duration::from_secs(20)).unwrap());
                     assert!(answered, "{arms:?} arms: ping {ip} with {len} bytes from {}", host.name());
                 }
             }
@@ -117,7 +117,7 @@ fn path_mtu_leaves_room_for_toa() {
         let send = |mtu: u16| connection.send(flag::ACK | flag::PSH, &[], &vec![b'x'; usize::from(mtu) - headers]);
         // It would fit as it is.
         send(NARROW).unwrap();
-        let message = host.receive(Duration::from_secs(5), |p| too_big(p).is_some()).unwrap().expect("a message");
+        let message = host.receive(Duration::from_secs(20), |p| too_big(p).is_some()).unwrap().expect("a message");
         assert_eq!(too_big(&message), Some(NARROW - room));
         assert_translated(&[message], connection.ends.src.0, Some(port), service);
         send(NARROW - room).unwrap();
@@ -154,7 +154,7 @@ fn path_mtu_towards_the_client_is_discovered() {
 
 /// Sends a datagram with a small TTL.
 fn send_with_ttl(to: SocketAddr, ttl: u8) -> UdpSocket {
-    let socket = udp::connected(to, Duration::from_secs(2)).unwrap();
+    let socket = udp::connected(to, Duration::from_secs(20)).unwrap();
     match to {
         SocketAddr::V4(_) => socket.set_ttl(ttl.into()).unwrap(),
         SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6Ttl, &i32::from(ttl)).unwrap(),
@@ -206,5 +206,5 @@ fn messages_about_no_session_are_dropped() {
         host.send(&ends.ip(protocol, &message)).unwrap();
     }
     let counted = || lab.balancer.drops().unwrap().get("icmp_no_session") == Some(&2);
-    assert!(bmv2_tests::balancer::wait(Duration::from_secs(5), counted), "{:?}", lab.balancer.drops());
+    assert!(bmv2_tests::balancer::wait(Duration::from_secs(20), counted), "{:?}", lab.balancer.drops());
 }

@@ -63,7 +63,7 @@ fn carries_traffic_by_itself() {
                 let text = http::get(to, "/").unwrap().text();
                 let seen: SocketAddr = text.strip_prefix(name).unwrap().trim().parse().unwrap();
                 assert_eq!(seen.ip(), own);
-                assert!(icmp::ping(ip, 56, Duration::from_secs(2)).unwrap(), "ping {ip}");
+                assert!(icmp::ping(ip, 56, Duration::from_secs(20)).unwrap(), "ping {ip}");
                 let report = http::load(to, 100, 8);
                 assert_eq!((report.answered(), report.failures.as_slice()), (100, &[][..]));
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bmv2_tests::balancer::wait;
@@ -11,8 +12,10 @@ use bmv2_tests::lab::{ECHO, HTTP, Lab, all_services};
 use bmv2_tests::topology::{Arms, Load};
 use bmv2_tests::udp;
 
-/// A refusal that takes longer is a stall.
-const PROMPT: Duration = Duration::from_millis(500);
+/// A refusal that takes longer is a stall. Far more than it takes, and less than a client's patience.
+const PROMPT: Duration = Duration::from_secs(5);
+/// How long is waited for what must not come.
+const WHILE: Duration = Duration::from_millis(500);
 
 /// Packets dropped for this reason, by the balancer or its switch.
 fn count(lab: &Lab, reason: &str) -> u64 {
@@ -34,7 +37,7 @@ fn without_a_server_the_client_is_told_at_once() {
     .unwrap();
     for service in lab.service(HTTP) {
         let start = Instant::now();
-        let outcome = lab.on_client(|| TcpStream::connect_timeout(&service, Duration::from_secs(5)));
+        let outcome = lab.on_client(|| TcpStream::connect_timeout(&service, 2 * PROMPT));
         assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "{service}");
         assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
     }
@@ -57,13 +60,14 @@ fn an_unknown_port_is_counted() {
     for (i, ip) in lab.topology.vip().both().into_iter().enumerate() {
         let before = count(&lab, "no_service");
         let to = SocketAddr::new(ip, 9999);
-        lab.on_client(|| udp::connected(to, PROMPT).unwrap().send(b"hello").unwrap());
+        lab.on_client(|| udp::connected(to, WHILE).unwrap().send(b"hello").unwrap());
         // A switch counts what the kernels say to groups too.
         let counted = || count(&lab, "no_service") > before;
-        assert!(wait(Duration::from_secs(5), counted), "UDP, family {i}");
-        let outcome = lab.on_client(|| TcpStream::connect_timeout(&to, PROMPT));
+        assert!(wait(Duration::from_secs(20), counted), "UDP, family {i}");
+        let outcome = lab.on_client(|| TcpStream::connect_timeout(&to, WHILE));
         assert!(outcome.is_err());
-        assert!(count(&lab, "no_service") >= before + 2, "TCP, family {i}");
+        let counted = || count(&lab, "no_service") >= before + 2;
+        assert!(wait(Duration::from_secs(20), counted), "TCP, family {i}");
     }
 }
 
@@ -85,7 +89,7 @@ fn a_closed_port_of_the_real_server_refuses() {
     .unwrap();
     for service in lab.service(HTTP) {
         let start = Instant::now();
-        let outcome = lab.on_client(|| TcpStream::connect_timeout(&service, Duration::from_secs(5)));
+        let outcome = lab.on_client(|| TcpStream::connect_timeout(&service, 2 * PROMPT));
         assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::ConnectionRefused, "{service}");
         assert!(start.elapsed() < PROMPT, "{:?}", start.elapsed());
     }
@@ -119,7 +123,7 @@ fn exhausted_local_ports_refuse_at_once_and_come_back() {
         // A full pool is no concern of those that are in.
         open.iter_mut().for_each(|connection| assert_eq!(connection.get("/").unwrap().status, 200));
         drop(open.pop());
-        let again = wait(Duration::from_secs(10), || lab.on_client(|| Connection::open(service)).is_ok());
+        let again = wait(Duration::from_secs(20), || lab.on_client(|| Connection::open(service)).is_ok());
         assert!(again, "no port comes back: {:?}", lab.balancer.rows("ports"));
     }
     // A client of UDP is told by ICMP.
@@ -145,12 +149,12 @@ fn an_absent_server_does_not_disturb_the_other() {
     lab.topology.servers[0].ip("link set eth0 down").unwrap();
     for service in lab.service(HTTP) {
         let answered = lab.on_client(|| {
-            (0..20)
-                .filter(|_| match TcpStream::connect_timeout(&service, Duration::from_millis(200)) {
-                    Ok(stream) => stream.set_nodelay(true).is_ok(),
-                    Err(_) => false,
-                })
-                .count()
+            // All at once, so that those to the absent one are waited for together.
+            let connect = || TcpStream::connect_timeout(&service, Duration::from_secs(4)).is_ok();
+            thread::scope(|scope| {
+                let attempts: Vec<_> = (0..20).map(|_| scope.spawn(connect)).collect();
+                attempts.into_iter().filter_map(|attempt| attempt.join().ok()).filter(|answered| *answered).count()
+            })
         });
         assert_eq!(answered, 10, "{service}: every second connection goes to the server that is there");
     }

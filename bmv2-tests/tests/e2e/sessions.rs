@@ -105,7 +105,7 @@ fn a_port_used_again_is_a_new_connection() {
             connection.send(flag::FIN | flag::ACK, &[], &[]).unwrap();
             connection.seq = connection.seq.wrapping_add(1);
             let fin = |p: &Packet| p.dport() == 7000 && p.tcp().is_some_and(|tcp| tcp.flags() & flag::FIN != 0);
-            host.receive(Duration::from_secs(5), fin).unwrap().expect("the server's FIN");
+            host.receive(Duration::from_secs(20), fin).unwrap().expect("the server's FIN");
             connection.ack = connection.ack.wrapping_add(1);
             connection.send(flag::ACK, &[], &[]).unwrap();
             capture.settle();
@@ -130,7 +130,7 @@ fn ttl_ends_within_a_connection() {
         let near = Ends { ttl: 1, ..connection.ends };
         host.send(&near.tcp(connection.seq, connection.ack, flag::ACK, &[], REQUEST)).unwrap();
         let exceeded = if service.is_ipv4() { (11, 0) } else { (3, 0) };
-        let message = host.receive(Duration::from_secs(5), |p| p.icmp() == Some(exceeded)).unwrap();
+        let message = host.receive(Duration::from_secs(20), |p| p.icmp() == Some(exceeded)).unwrap();
         let quoted = message.expect("an answer").quoted().unwrap();
         assert_eq!((quoted.sport, SocketAddr::new(quoted.dst, quoted.dport)), (7000, service));
         connection.send_data(&[], REQUEST).unwrap();
@@ -157,7 +157,7 @@ fn strays_are_dropped_and_counted() {
     }
     let all = 2 * strays.len() as u64;
     let counted = || count(&lab, "no_session") + count(&lab, "bad_l4_header") == all;
-    assert!(wait(Duration::from_secs(5), counted), "{all} strays, drops: {:?}", lab.balancer.drops());
+    assert!(wait(Duration::from_secs(20), counted), "{all} strays, drops: {:?}", lab.balancer.drops());
     assert_eq!(lab.balancer.total("sessions_created").unwrap(), 0);
     assert_eq!(capture.packets(|p| p.dport() == HTTP), []);
 }

@@ -47,7 +47,7 @@ fn a_client_stays_with_its_server() {
     }
     let lab = Lab::plain().unwrap();
     for service in lab.service(ECHO) {
-        let socket = lab.on_client(|| udp::connected(service, Duration::from_secs(5)).unwrap());
+        let socket = lab.on_client(|| udp::connected(service, Duration::from_secs(20)).unwrap());
         let mut identity = None;
         for i in 0..50 {
             socket.send(format!("{i:03}").as_bytes()).unwrap();
@@ -78,7 +78,7 @@ fn a_closed_port_is_reported_by_the_vip() {
     for service in lab.service(closed) {
         let capture = Capture::start(&lab.topology.client, "eth0").unwrap();
         let (own, outcome) = lab.on_client(|| {
-            let socket = udp::connected(service, Duration::from_secs(5)).unwrap();
+            let socket = udp::connected(service, Duration::from_secs(20)).unwrap();
             socket.send(b"anybody there?").unwrap();
             (socket.local_addr().unwrap(), socket.recv(&mut [0; 100]))
         });

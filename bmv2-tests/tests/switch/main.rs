@@ -30,7 +30,7 @@ fn target() -> Target {
 }
 
 /// How long a session may take to be offloaded, or its entries to go.
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(30);
 
 /// True, after one visible line, when this machine cannot run them.
 fn skipped() -> bool {

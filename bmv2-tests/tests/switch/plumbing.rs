@@ -38,7 +38,7 @@ fn arp_is_punted_and_the_answer_injected() {
         let records = punts.records();
         records.iter().filter_map(|it| Punted::parse(&it.frame)).filter(|it| asks(&it.frame)).collect()
     };
-    assert!(wait(Duration::from_secs(5), || !punted().is_empty()), "{:?}", punts.records());
+    assert!(wait(Duration::from_secs(20), || !punted().is_empty()), "{:?}", punts.records());
     let request = punted().remove(0);
     assert_eq!((request.why, request.port), (Punt::Neighbor as u8, port_of(0)));
     assert_eq!(request.frame[28..32], CLIENT.v4.octets());
@@ -50,7 +50,7 @@ fn arp_is_punted_and_the_answer_injected() {
     let reply = [&asker[..6], &mac, &tag, &head, &mac, &vip.octets(), asker].concat();
     slow_path.send(&reply).unwrap();
     let known = || topology.client.ip(&format!("neigh show {vip}")).unwrap().contains(BALANCER_MACS[0]);
-    assert!(wait(Duration::from_secs(5), known), "injected: {:?}", injects.records());
+    assert!(wait(Duration::from_secs(20), known), "injected: {:?}", injects.records());
     assert_eq!(injects.records().len(), 1);
     let counted = control.counter(ID_PUNTS).unwrap();
     assert_eq!(counted.values().sum::<u64>(), punts.records().len() as u64, "{counted:?}");

@@ -65,7 +65,7 @@ fn udp_takes_the_fast_path() {
     }
     let lab = lab(|config, _| config);
     for service in lab.service(ECHO) {
-        let socket = lab.on_client(|| udp::connected(service, Duration::from_secs(5)).unwrap());
+        let socket = lab.on_client(|| udp::connected(service, Duration::from_secs(20)).unwrap());
         let ask = |i: usize| {
             socket.send(format!("{i:04}").as_bytes()).unwrap();
             let mut buf = [0; 200];

@@ -138,7 +138,7 @@ async fn a_writer_takes_so_much_and_no_more() {
 async fn what_is_not_full_goes_out_by_its_deadline() {
     let target = target(FakeConfig::default()).await;
     let (client, _events) = primary(&target).await;
-    target.chaos(|chaos| chaos.delay = Duration::from_millis(150));
+    target.chaos(|chaos| chaos.delay = Duration::from_secs(2));
     let delay = Duration::from_millis(30);
     let mut writer = client.writer(WriteConfig { delay, ..WriteConfig::default() });
     let mut settled = Vec::new();
@@ -148,11 +148,11 @@ async fn what_is_not_full_goes_out_by_its_deadline() {
     let _ = tokio::time::timeout(Duration::from_millis(5), writer.settle(&mut settled)).await;
     Flow::new(2, 1).insert(&mut writer);
     Flow::new(3, 1).insert(&mut writer);
-    // The first is answered after 150 ms, the other two after 30 + 150 ms if they did not wait for it.
+    // The first is answered after 2 s, the other two after 2.03 s, and after 4 s had they waited for it.
     let settled = settle_all(&mut writer).await;
     let took = begin.elapsed();
     assert_eq!((settled.len(), target.stats().writes), (3, 2));
-    assert!(took >= Duration::from_millis(175) && took < Duration::from_millis(290), "{took:?}");
+    assert!(took >= Duration::from_millis(2_025) && took < Duration::from_millis(3_950), "{took:?}");
 }
 
 #[tokio::test]

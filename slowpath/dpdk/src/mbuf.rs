@@ -111,12 +111,6 @@ impl Mbuf {
         let flags: u64 = self.get(sys::CAROM_MBUF_OL_FLAGS);
         (flags & sys::CAROM_RX_RSS_HASH != 0).then(|| self.get(sys::CAROM_MBUF_RSS_HASH))
     }
-
-    /// Asks the CPU to bring the start of the frame near.
-    #[inline(always)]
-    pub fn prefetch_data(&self) {
-        prefetch_address(self.data());
-    }
 }
 
 /// The place of a field, by its offset in C.
@@ -172,6 +166,11 @@ impl Frame for Mbuf {
         }
         self.set_data(offset, len as u16);
         true
+    }
+
+    #[inline(always)]
+    fn prefetch_start(&self) {
+        prefetch_address(self.data());
     }
 
     #[inline(always)]

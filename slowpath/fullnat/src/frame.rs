@@ -19,6 +19,10 @@ pub trait Frame: Sized {
     #[must_use]
     fn set_len(&mut self, len: usize) -> bool;
 
+    /// Asks the CPU to bring the start of the frame near, which is about to be parsed. As [`Frame::prefetch`].
+    #[inline(always)]
+    fn prefetch_start(&self) {}
+
     /// Asks the CPU to bring a value near that is needed soon. Has no effect but on time; by default none at all. It is
     /// here, with what the machine gives, because safe code has no name for the instruction.
     #[inline(always)]

@@ -26,7 +26,7 @@ impl<F: Frame> Desk<F> {
         &mut self,
         rx: Rx<'_>,
         family: &mut Family<A>,
-        arrival: Arrival<F, A>,
+        mut arrival: Arrival<F, A>,
         out: &mut impl Output<F>,
     ) {
         let key = &arrival.flow.key;
@@ -48,7 +48,7 @@ impl<F: Frame> Desk<F> {
             Ok(idx) => {
                 self.counters.sessions_created.add(1);
                 self.counters.service(service.id).sessions.add(1);
-                self.hit(rx, family, (idx, Direction::Inbound), arrival, out);
+                self.hit(rx, family, (idx, Direction::Inbound), arrival.frame, &mut arrival.flow, out);
             }
             Err(reason) => {
                 self.counters.service(service.id).refused.add(1);

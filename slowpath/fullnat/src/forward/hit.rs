@@ -26,23 +26,24 @@ impl<F: Frame> Desk<F> {
         rx: Rx<'_>,
         family: &mut Family<A>,
         (idx, direction): (SessionIdx, Direction),
-        mut arrival: Arrival<F, A>,
+        mut frame: F,
+        flow: &mut Flow<A>,
         out: &mut impl Output<F>,
     ) {
-        if arrival.flow.ttl <= 1 {
-            return self.ttl_exceeded(rx, arrival.frame, &arrival.flow, out);
+        if flow.ttl <= 1 {
+            return self.ttl_exceeded(rx, frame, flow, out);
         }
         let Some(session) = family.sessions.get_mut(idx) else {
             return self.counters.count_drop(DropReason::NoSession);
         };
-        if arrival.flow.key.proto == Proto::Tcp {
-            let segment = tcp::segment(arrival.frame.bytes(), &arrival.flow);
+        if flow.key.proto == Proto::Tcp {
+            let segment = tcp::segment(frame.bytes(), flow);
             if self.offload.is_some() && session.offload() != State::None && must_wait(session, direction, &segment) {
                 return self.hold_back(rx, family, idx, out);
             }
             let outcome = session.conn.on_segment(direction, &segment);
             if outcome.event == Event::Reopen {
-                return self.reopen(rx, family, idx, arrival, out);
+                return self.reopen(rx, family, idx, frame, flow, out);
             }
             if outcome.changed() || outcome.event != Event::None {
                 self.note(rx, family, idx, &outcome, out);
@@ -53,27 +54,27 @@ impl<F: Frame> Desk<F> {
         let rewrite = session.rewrite(direction);
         let toa = session.wants_toa();
         let for_target = self.offload.is_some() && session.conn.may_offload();
-        let len = arrival.frame.bytes().len();
+        let len = frame.bytes().len();
         let traffic = [self.counters.service(session.service_id), self.counters.server(session.server_id)];
         count(traffic, direction, len);
         let Some(hop) = self.neighbors.hop(rewrite.nexthop) else {
             return self.counters.count_drop(DropReason::NeighborFailed);
         };
         let mtu = rx.plan.interface(hop.iface).mtu;
-        if arrival.flow.ip_len() > mtu {
-            return self.too_big(rx, arrival.frame, &arrival.flow, mtu, out);
+        if flow.ip_len() > mtu {
+            return self.too_big(rx, frame, flow, mtu, out);
         }
-        if arrival.flow.key.proto == Proto::Tcp {
+        if flow.key.proto == Proto::Tcp {
             match direction {
-                Direction::Inbound => self.client_address(&mut arrival, toa, mtu),
-                Direction::Outbound if toa && arrival.flow.flags.has(TcpFlags::SYN) => {
-                    tcp::lower_mss(arrival.frame.bytes_mut(), &arrival.flow, toa::len::<A>() as u16);
+                Direction::Inbound => self.client_address(&mut frame, flow, toa, mtu),
+                Direction::Outbound if toa && flow.flags.has(TcpFlags::SYN) => {
+                    tcp::lower_mss(frame.bytes_mut(), flow, toa::len::<A>() as u16);
                 }
                 Direction::Outbound => {}
             }
         }
-        rewrite::apply(arrival.frame.bytes_mut(), &arrival.flow, &rewrite);
-        self.emit(rx, rewrite.nexthop, hop, arrival.frame, out);
+        rewrite::apply(frame.bytes_mut(), flow, &rewrite);
+        self.emit(rx, rewrite.nexthop, hop, frame, out);
         if for_target {
             self.consider(rx, family, idx, len, out);
         }
@@ -81,8 +82,7 @@ impl<F: Frame> Desk<F> {
 
     /// Removes TOA options the client made up, and adds the true one where the real server needs it.
     #[inline(always)]
-    fn client_address<A: Addr>(&self, arrival: &mut Arrival<F, A>, toa: bool, mtu: u16) {
-        let Arrival { frame, flow, .. } = arrival;
+    fn client_address<A: Addr>(&self, frame: &mut F, flow: &mut Flow<A>, toa: bool, mtu: u16) {
         if toa::strip(frame.bytes_mut(), flow) {
             self.counters.toa_stripped.add(1);
         }
@@ -158,7 +158,8 @@ impl<F: Frame> Desk<F> {
         rx: Rx<'_>,
         family: &mut Family<A>,
         idx: SessionIdx,
-        arrival: Arrival<F, A>,
+        frame: F,
+        flow: &Flow<A>,
         out: &mut impl Output<F>,
     ) {
         if family.sessions.get(idx).is_some_and(|session| session.offload() != State::None) {
@@ -168,7 +169,8 @@ impl<F: Frame> Desk<F> {
         if let Some(ended) = family.sessions.remove(idx) {
             self.ended(rx.plan, rx.now, family, ended);
         }
-        self.miss(rx, family, arrival, out);
+        let hash = family.sessions.hash(&flow.key);
+        self.miss(rx, family, Arrival { frame, flow: *flow, hash }, out);
     }
 }
 

@@ -38,6 +38,7 @@ use crate::counters::Counters;
 use crate::frame::Frame;
 use crate::hash::FlowHasher;
 use crate::id::{IfaceId, WorkerId};
+use crate::index::Probe;
 use crate::neighbor::{Housekeeper, Neighbors, PendingQueue, Probes};
 use crate::offload::Gate;
 use crate::persistence::Persistence;
@@ -48,8 +49,7 @@ use crate::sched::Scheduler;
 use crate::spread::Spread;
 use crate::table::SessionTable;
 use crate::time::Time;
-use crate::wire::{Flow, Packet, parse};
-use crate::wire::{Mac, ethernet};
+use crate::wire::{Flow, Mac, Packet, ethernet, flow_v4, flow_v6, parse};
 
 /// Most frames that pass the stages together.
 pub const BURST: usize = 32;
@@ -134,7 +134,13 @@ struct Rx<'a> {
     plan: &'a Plan,
 }
 
-/// A parsed frame on its way.
+/// Parsed frames of one family, side by side, on their way through the stages.
+struct Batch<F, A> {
+    frames: ArrayVec<F, BURST>,
+    flows: ArrayVec<Flow<A>, BURST>,
+}
+
+/// A parsed frame that left the others' way.
 struct Arrival<F, A> {
     frame: F,
     flow: Flow<A>,
@@ -186,30 +192,27 @@ impl<F: Frame> Forwarder<F> {
         let mac = plan.interface(iface).mac;
         desk.send_pending(plan, now, out);
         let mut frames = frames.into_iter();
+        let (mut burst, mut batch_v4, mut batch_v6) = (ArrayVec::<F, BURST>::new(), Batch::new(), Batch::new());
         loop {
-            let mut arrivals_v4 = ArrayVec::new();
-            let mut arrivals_v6 = ArrayVec::new();
-            let mut taken = 0;
-            for frame in frames.by_ref().take(BURST) {
-                taken += 1;
-                // By reference: moved out of the result, the larger packets would be copied twice.
-                match &parse(frame.bytes()) {
-                    Ok(packet) if !is_for(mac, frame.bytes(), packet) => {
-                        desk.counters.count_drop(DropReason::NotOurMac)
-                    }
-                    Ok(Packet::V4(flow)) => arrivals_v4.push(v4.arrival(frame, *flow)),
-                    Ok(Packet::V6(flow)) => arrivals_v6.push(v6.arrival(frame, *flow)),
-                    Ok(Packet::Icmp4(packet)) => desk.icmp(rx, v4, frame, packet, out),
-                    Ok(Packet::Icmp6(packet)) if packet.is_neighbor_message() => {
-                        desk.neighbor_discovery(rx, v6, frame, packet, out);
-                    }
-                    Ok(Packet::Icmp6(packet)) => desk.icmp(rx, v6, frame, packet, out),
-                    Ok(Packet::Arp(packet)) => desk.arp(rx, v4, frame, packet, out),
-                    Err(reason) => desk.counters.count_drop(*reason),
+            burst.extend(frames.by_ref().take(BURST));
+            for frame in &burst {
+                frame.prefetch_start();
+            }
+            let taken = burst.len();
+            for frame in burst.drain(..) {
+                let bytes = frame.bytes();
+                if ethernet::destination(bytes) != mac {
+                    desk.other(rx, v4, v6, frame, out);
+                } else if let Some(flow) = flow_v4(bytes) {
+                    batch_v4.push(frame, flow);
+                } else if let Some(flow) = flow_v6(bytes) {
+                    batch_v6.push(frame, flow);
+                } else {
+                    desk.other(rx, v4, v6, frame, out);
                 }
             }
-            desk.flows(rx, v4, arrivals_v4, out);
-            desk.flows(rx, v6, arrivals_v6, out);
+            desk.flows(rx, v4, &mut batch_v4, out);
+            desk.flows(rx, v6, &mut batch_v6, out);
             if taken < BURST {
                 return;
             }
@@ -217,49 +220,85 @@ impl<F: Frame> Forwarder<F> {
     }
 }
 
+impl<F: Frame, A: Addr> Batch<F, A> {
+    fn new() -> Self {
+        Batch { frames: ArrayVec::new(), flows: ArrayVec::new() }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, frame: F, flow: Flow<A>) {
+        self.frames.push(frame);
+        self.flows.push(flow);
+    }
+}
+
 impl<A: Addr> Family<A> {
     fn new(sessions: usize, hasher: FlowHasher, seed: u64, now: Time) -> Self {
         Family { sessions: SessionTable::new(sessions, hasher, now), ports: PortSpaces::new(0, seed) }
     }
-
-    #[inline(always)]
-    fn arrival<F: Frame>(&self, frame: F, flow: Flow<A>) -> Arrival<F, A> {
-        let hash = self.sessions.hash(&flow.key);
-        F::prefetch(self.sessions.bucket(hash));
-        Arrival { frame, flow, hash }
-    }
 }
 
 impl<F: Frame> Desk<F> {
-    /// The stages after parsing: probe, find, then each packet by itself.
-    #[inline(always)]
+    /// The stages after parsing: hash, probe, find, then each packet by itself. Leaves the batch empty.
+    #[inline]
     fn flows<A: Addr>(
         &mut self,
         rx: Rx<'_>,
         family: &mut Family<A>,
-        arrivals: ArrayVec<Arrival<F, A>, BURST>,
+        batch: &mut Batch<F, A>,
         out: &mut impl Output<F>,
     ) {
-        let probe = |arrival: &Arrival<F, A>| {
-            let probe = family.sessions.probe(arrival.hash);
+        let mut hashes = ArrayVec::<u64, BURST>::new();
+        for flow in &batch.flows {
+            let hash = family.sessions.hash(&flow.key);
+            F::prefetch(family.sessions.bucket(hash));
+            hashes.push(hash);
+        }
+        let mut probes = ArrayVec::<Probe, BURST>::new();
+        for &hash in &hashes {
+            let probe = family.sessions.probe(hash);
             if let Some(session) = family.sessions.candidate(&probe) {
                 F::prefetch(session);
             }
-            probe
-        };
-        let probes: ArrayVec<_, BURST> = arrivals.iter().map(probe).collect();
-        for (arrival, probe) in arrivals.into_iter().zip(probes) {
+            probes.push(probe);
+        }
+        for (((frame, flow), probe), hash) in batch.frames.drain(..).zip(&mut batch.flows).zip(&probes).zip(&hashes) {
             // Looked up only now, and not once for all: an earlier packet of the burst may have opened or closed it.
-            match family.sessions.resolve(&arrival.flow.key, &probe) {
-                Some(found) => self.hit(rx, family, found, arrival, out),
-                None => self.miss(rx, family, arrival, out),
+            match family.sessions.resolve(&flow.key, probe) {
+                Some(found) => self.hit(rx, family, found, frame, flow, out),
+                None => self.miss(rx, family, Arrival { frame, flow: *flow, hash: *hash }, out),
             }
+        }
+        batch.flows.clear();
+    }
+
+    /// A frame that is not TCP or UDP to the interface's MAC address.
+    #[cold]
+    fn other(
+        &mut self,
+        rx: Rx<'_>,
+        v4: &mut Family<Ipv4Addr>,
+        v6: &mut Family<Ipv6Addr>,
+        frame: F,
+        out: &mut impl Output<F>,
+    ) {
+        let mac = rx.plan.interface(rx.iface).mac;
+        match &parse(frame.bytes()) {
+            Ok(packet) if !is_for(mac, frame.bytes(), packet) => self.counters.count_drop(DropReason::NotOurMac),
+            Ok(Packet::Icmp4(packet)) => self.icmp(rx, v4, frame, packet, out),
+            Ok(Packet::Icmp6(packet)) if packet.is_neighbor_message() => {
+                self.neighbor_discovery(rx, v6, frame, packet, out);
+            }
+            Ok(Packet::Icmp6(packet)) => self.icmp(rx, v6, frame, packet, out),
+            Ok(Packet::Arp(packet)) => self.arp(rx, v4, frame, packet, out),
+            // Flows to the interface's MAC address do not come here.
+            Ok(Packet::V4(_) | Packet::V6(_)) => self.counters.count_drop(DropReason::NotOurMac),
+            Err(reason) => self.counters.count_drop(*reason),
         }
     }
 }
 
 /// Whether a frame is for the interface with this MAC address. One to a group is only if it asks for an address.
-#[inline(always)]
 fn is_for(mac: Mac, frame: &[u8], packet: &Packet) -> bool {
     let to = ethernet::destination(frame);
     to == mac || to.is_group() && matches!(packet, Packet::Arp(_) | Packet::Icmp6(_))

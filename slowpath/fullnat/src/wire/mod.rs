@@ -32,5 +32,5 @@ pub mod udp;
 pub use arp::ArpPacket;
 pub use ethernet::Mac;
 pub use icmp::IcmpPacket;
-pub use parse::{Flow, Packet, parse};
+pub use parse::{Flow, Packet, flow_v4, flow_v6, parse};
 pub use tcp::TcpFlags;

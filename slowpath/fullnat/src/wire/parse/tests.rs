@@ -13,6 +13,18 @@ fn v6() -> Build<Ipv6Addr> {
     Build::new(key("[2001:db8::1]:1000", "[2001:db8::2]:53", Proto::Udp))
 }
 
+/// Parses a frame in both ways there are, which must agree.
+fn parse(frame: &[u8]) -> Result<Packet, DropReason> {
+    let packet = super::parse(frame);
+    let (v4, v6) = match packet {
+        Ok(Packet::V4(flow)) => (Some(flow), None),
+        Ok(Packet::V6(flow)) => (None, Some(flow)),
+        _ => (None, None),
+    };
+    assert_eq!((flow_v4(frame), flow_v6(frame)), (v4, v6), "{frame:02x?}");
+    packet
+}
+
 /// A v4 frame with bytes of its IP header changed and the header checksum right again.
 fn v4_with(change: impl Fn(&mut [u8])) -> Vec<u8> {
     let mut frame = v4().payload(b"some payload").bytes();

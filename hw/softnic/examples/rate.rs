@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! cargo run --release -p softnic --example rate
+//! cargo run --release -p softnic --example rate -- generated
 //! ```
 
 use std::time::{Duration, Instant};
 
 use carom_p4::artifacts::{PNA_P4INFO, PNA_SPEC};
 use carom_p4::{Action, FlowV4Action, FlowV4Key, Key, NexthopAction, NexthopKey};
-use dpdk::swx::{Pipeline, Wire};
+use dpdk::swx::{Code, Compiler, Pipeline, Wire};
 use dpdk::{Burst, Eal, EalConfig, Mbuf, Memory, Mempool, MempoolConfig};
 use fullnat::frame::Frame;
 use p4runtime_proto::p4::config::v1::P4Info;
@@ -102,12 +103,12 @@ fn cpu_time() -> Duration {
     Duration::new(now.tv_sec as u64, now.tv_nsec as u32)
 }
 
-fn build(eal: &Eal, pool: Mempool, flows: u32) -> (Pipeline, Tables) {
+fn build(eal: &Eal, code: &Code, pool: Mempool, flows: u32) -> (Pipeline, Tables) {
     let mut spec = Spec::parse(str::from_utf8(PNA_SPEC).expect("text")).expect("the program");
     spec.resize("_flow_v4_0", ROOM);
     let program = softnic::guard::program(&spec).expect("the program");
     let source = Source { pool, flows, next: 0, free: Vec::new() };
-    let (pipeline, control) = Pipeline::build(eal, &program, vec![(1, Box::new(source))]).expect("a pipeline");
+    let (pipeline, control) = Pipeline::build(eal, &program, code, vec![(1, Box::new(source))]).expect("a pipeline");
     let info = P4Info::decode(PNA_P4INFO).expect("P4Info");
     (pipeline, Tables::new(control, &info, Box::new(std::thread::yield_now)).expect("names"))
 }
@@ -119,8 +120,8 @@ fn publish(tables: &mut Tables, pipeline: &mut Pipeline) {
     }
 }
 
-fn forwarding(eal: &Eal, pool: Mempool, flows: u32) {
-    let (mut pipeline, mut tables) = build(eal, pool, flows);
+fn forwarding(eal: &Eal, code: &Code, pool: Mempool, flows: u32) {
+    let (mut pipeline, mut tables) = build(eal, code, pool, flows);
     let nexthop = NexthopAction::Forward { smac: [2; 6], dmac: [4; 6], port: 1 };
     tables.insert(&entry(&NexthopKey { nexthop: 1 }, &nexthop)).expect("a next hop");
     (0..flows).for_each(|at| tables.insert(&flow(at)).expect("a flow"));
@@ -139,8 +140,8 @@ fn forwarding(eal: &Eal, pool: Mempool, flows: u32) {
     println!("forward  {flows:>7} flows: {:5.2} Mpps per CPU-second, {nanoseconds:.0} ns", 1e3 / nanoseconds);
 }
 
-fn writing(eal: &Eal, pool: Mempool, entries: u32) {
-    let (mut pipeline, mut tables) = build(eal, pool, 1);
+fn writing(eal: &Eal, code: &Code, pool: Mempool, entries: u32) {
+    let (mut pipeline, mut tables) = build(eal, code, pool, 1);
     let messages: Vec<TableEntry> = (0..entries).map(flow).collect();
     for (what, delete) in [("insert", false), ("delete", true)] {
         let (start, cpu) = (Instant::now(), cpu_time());
@@ -163,15 +164,17 @@ fn main() {
     let pool =
         Mempool::new(&eal, "rate", MempoolConfig { mbufs: 1023, cache: 0, ..Default::default() }).expect("mbufs");
     println!("memory: {}", eal.memory());
+    let generated = std::env::args().nth(1).is_some_and(|word| word == "generated");
+    let code = &if generated { Code::Generated(Compiler::default()) } else { Code::Interpreted };
     for entries in [1_000, 100_000, ROOM] {
-        writing(&eal, pool, entries);
+        writing(&eal, code, pool, entries);
     }
     let before = eal.memory().free;
-    let switch = build(&eal, pool, 1);
+    let switch = build(&eal, code, pool, 1);
     let used = before - eal.memory().free;
     println!("DPDK's memory of the program with room for {ROOM} IPv4 flows: {} MB", used >> 20);
     drop(switch);
     for flows in [1_000, 100_000, ROOM] {
-        forwarding(&eal, pool, flows);
+        forwarding(&eal, code, pool, flows);
     }
 }

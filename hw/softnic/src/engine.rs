@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use dpdk::Eal;
-use dpdk::swx::{BuildError, Field, Pipeline, Program, Struct, Wire, WireStats};
+use dpdk::swx::{BuildError, Code, Field, Pipeline, Program, Struct, Wire, WireStats};
 use tokio::sync::oneshot;
 
 /// Rounds without a packet until the thread starts to rest.
@@ -95,7 +95,8 @@ impl Engine {
     /// Starts the thread, pinned to `cpu` when one is given and allowed. Until there is a program, everything that comes
     /// by the wires is dropped.
     pub fn start(eal: Eal, wires: Vec<(u32, Box<dyn Wire>)>, cpu: Option<usize>) -> Result<Engine, EngineError> {
-        let (pipeline, _) = Pipeline::build(&eal, &nothing(), wires).map_err(EngineError::Pipeline)?;
+        let (pipeline, _) =
+            Pipeline::build(&eal, &nothing(), &Code::Interpreted, wires).map_err(EngineError::Pipeline)?;
         let (orders, inbox) = channel();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();

@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use common::{eal, pool};
 use dpdk::swx::{
-    Action, BuildError, Control, Field, Pipeline, Program, Register, Stalled, Struct, Table, TableAction, Wire,
-    WriteError,
+    Action, BuildError, Code, CompileError, Compiler, Control, Field, Pipeline, Program, Register, Stalled, Struct,
+    Table, TableAction, Wire, WriteError,
 };
 use dpdk::{Burst, Mempool};
 use fullnat::frame::Frame;
@@ -130,15 +130,53 @@ impl Wire for Hand {
     }
 }
 
-fn one_wire(size: u32) -> (Pipeline, Control, Hand) {
+/// Code that a compiler made, where there is one.
+fn generated() -> Option<Code> {
+    match Compiler::default().check() {
+        Ok(()) => Some(Code::Generated(Compiler::default())),
+        Err(error) => {
+            println!("SKIPPED: generated code: {error}");
+            None
+        }
+    }
+}
+
+fn one_wire(code: &Code, size: u32) -> (Pipeline, Control, Hand) {
     let hand = Hand::new(pool(255));
-    let (pipeline, control) = Pipeline::build(eal(), &program(size), vec![(7, Box::new(hand.clone()))]).unwrap();
+    let (pipeline, control) = Pipeline::build(eal(), &program(size), code, vec![(7, Box::new(hand.clone()))]).unwrap();
     (pipeline, control, hand)
 }
 
-#[test]
-fn entries_are_seen_once_they_are_published() {
-    let (mut pipeline, mut control, hand) = one_wire(16);
+/// What holds for interpreted programs and for generated code.
+macro_rules! with_either_code {
+    ($($test:ident)*) => {
+        mod interpreted {
+            $(#[test]
+            fn $test() {
+                super::$test(&super::Code::Interpreted);
+            })*
+        }
+
+        mod generated {
+            $(#[test]
+            fn $test() {
+                super::generated().iter().for_each(super::$test);
+            })*
+        }
+    };
+}
+
+with_either_code! {
+    entries_are_seen_once_they_are_published
+    a_pipeline_that_does_not_run_stalls_writers_and_catches_up
+    packets_to_nowhere_and_without_room_are_dropped_and_counted
+    memory_comes_back_whether_or_not_there_was_enough
+    another_program_takes_over_with_the_packets_that_wait
+    no_packet_sees_a_table_that_is_being_written
+}
+
+fn entries_are_seen_once_they_are_published(code: &Code) {
+    let (mut pipeline, mut control, hand) = one_wire(code, 16);
     let patience = Duration::from_secs(10);
     let look = |pipeline: &mut Pipeline| words(&hand.through(pipeline, frame(5, 0))[0]);
     assert_eq!(look(&mut pipeline), [5, MISS, MISS, 0, 0]);
@@ -173,7 +211,7 @@ fn entries_are_seen_once_they_are_published() {
 
 #[test]
 fn entries_of_another_shape_are_refused_and_a_full_table_keeps_what_it_has() {
-    let (mut pipeline, mut control, _hand) = one_wire(3);
+    let (mut pipeline, mut control, _hand) = one_wire(&Code::Interpreted, 3);
     let (set_first, set_second) = (action(&control, 0), action(&control, 1));
     assert_eq!(control.insert(0, &[0; 3], set_first, &[0; 4]), Err(WriteError::Shape));
     assert_eq!(control.insert(0, &[0; 4], set_first, &[0; 5]), Err(WriteError::Shape));
@@ -190,9 +228,8 @@ fn entries_of_another_shape_are_refused_and_a_full_table_keeps_what_it_has() {
     assert_eq!(control.insert(0, &key(0, 1), set_first, &[0; 4]), Err(WriteError::Full));
 }
 
-#[test]
-fn a_pipeline_that_does_not_run_stalls_writers_and_catches_up() {
-    let (mut pipeline, mut control, hand) = one_wire(16);
+fn a_pipeline_that_does_not_run_stalls_writers_and_catches_up(code: &Code) {
+    let (mut pipeline, mut control, hand) = one_wire(code, 16);
     let (set, data) = (action(&control, 0), value(&control, 0, 9));
     control.insert(0, &key(0, 1), set, &data).unwrap();
     assert_eq!(control.publish(Duration::from_millis(5), std::thread::yield_now), Err(Stalled));
@@ -208,13 +245,12 @@ fn a_pipeline_that_does_not_run_stalls_writers_and_catches_up() {
     assert_eq!(control.find(0, &key(0, 2)), Some(1));
 }
 
-#[test]
-fn packets_to_nowhere_and_without_room_are_dropped_and_counted() {
+fn packets_to_nowhere_and_without_room_are_dropped_and_counted(code: &Code) {
     let mut nowhere = program(4);
     nowhere.instructions.insert(6, "mov h.prefix.port 8".into());
     let pool = pool(255);
     let hand = Hand::new(pool);
-    let (mut pipeline, _control) = Pipeline::build(eal(), &nowhere, vec![(7, Box::new(hand.clone()))]).unwrap();
+    let (mut pipeline, _control) = Pipeline::build(eal(), &nowhere, code, vec![(7, Box::new(hand.clone()))]).unwrap();
     assert!(hand.through(&mut pipeline, frame(1, 0)).is_empty());
     assert_eq!(pipeline.sent_nowhere(), 1);
     // A buffer whose headroom is used up.
@@ -232,21 +268,20 @@ fn packets_to_nowhere_and_without_room_are_dropped_and_counted() {
         }
     }
     let (mut pipeline, _control) =
-        Pipeline::build(eal(), &program(4), vec![(7, Box::new(Tight(pool, false)))]).unwrap();
+        Pipeline::build(eal(), &program(4), code, vec![(7, Box::new(Tight(pool, false)))]).unwrap();
     while !pipeline.run() {}
     let stats = pipeline.wires()[0].1;
     assert_eq!((stats.received, stats.refused, stats.sent), (1, 1, 0));
     assert_eq!(pool.in_use(), 0);
 }
 
-#[test]
-fn memory_comes_back_whether_or_not_there_was_enough() {
-    let build = |size| Pipeline::build(eal(), &program(size), vec![]).map(drop);
+fn memory_comes_back_whether_or_not_there_was_enough(code: &Code) {
+    let build = |size| Pipeline::build(eal(), &program(size), code, vec![]).map(drop);
     // What DPDK keeps for itself once, it has after these.
     build(4).unwrap();
     let mut second_too_large = program(1 << 16);
     second_too_large.tables[1].size = 1 << 30;
-    let refused = || Pipeline::build(eal(), &second_too_large, vec![]).map(drop).unwrap_err();
+    let refused = || Pipeline::build(eal(), &second_too_large, code, vec![]).map(drop).unwrap_err();
     assert_eq!(refused(), BuildError::NoMemory { table: "second".into(), size: 1 << 30 });
     let free = eal().memory().free;
     for _ in 0..5 {
@@ -258,15 +293,14 @@ fn memory_comes_back_whether_or_not_there_was_enough() {
     assert!(lost < 16 << 20, "{lost} bytes");
 }
 
-#[test]
-fn another_program_takes_over_with_the_packets_that_wait() {
-    let (mut pipeline, control, hand) = one_wire(4);
+fn another_program_takes_over_with_the_packets_that_wait(code: &Code) {
+    let (mut pipeline, control, hand) = one_wire(code, 4);
     let pool = hand.1;
     // The other one counts what it has seen in the stamp.
     let mut other = program(4);
     other.instructions.insert(4, "add h.frame.stamp 1".into());
     hand.0.lock().unwrap().0 = vec![frame(1, 0); 5];
-    let (other, _other_control) = Pipeline::build(eal(), &other, vec![]).unwrap();
+    let (other, _other_control) = Pipeline::build(eal(), &other, code, vec![]).unwrap();
     pipeline.replace(other);
     drop(control);
     hand.0.lock().unwrap().0.extend(vec![frame(2, 0); 5]);
@@ -285,7 +319,7 @@ fn what_is_no_program_is_refused_by_name() {
         let mut program = program(4);
         change(&mut program);
         let wires: Vec<(u32, Box<dyn Wire>)> = vec![(7, Box::new(Hand::new(pool(7))))];
-        Pipeline::build(eal(), &program, wires).map(drop).unwrap_err()
+        Pipeline::build(eal(), &program, &Code::Interpreted, wires).map(drop).unwrap_err()
     };
     let unknown = |by: &str, name: &str| BuildError::Unknown { by: by.into(), name: name.into() };
     let refused = |what: &str| BuildError::Refused { what: what.into(), errno: 22 };
@@ -300,9 +334,24 @@ fn what_is_no_program_is_refused_by_name() {
     let wires = |numbers: &[u32]| -> Vec<(u32, Box<dyn Wire>)> {
         numbers.iter().map(|number| (*number, Box::new(Hand::new(pool(7))) as Box<dyn Wire>)).collect()
     };
-    let error = |numbers: &[u32]| Pipeline::build(eal(), &program(4), wires(numbers)).map(drop).unwrap_err();
+    let error = |numbers: &[u32]| {
+        Pipeline::build(eal(), &program(4), &Code::Interpreted, wires(numbers)).map(drop).unwrap_err()
+    };
     assert_eq!(error(&[3, 3]), BuildError::Wire { number: 3 });
     assert_eq!(error(&[4096]), BuildError::Wire { number: 4096 });
+}
+
+#[test]
+fn a_compiler_that_does_not_do_is_told_of() {
+    let build = |compiler: &str| {
+        let code = Code::Generated(Compiler { program: compiler.into() });
+        Pipeline::build(eal(), &program(4), &code, vec![]).map(drop).unwrap_err()
+    };
+    let missing = build("/nothing/cc");
+    assert!(matches!(&missing, BuildError::Compile(CompileError::NoCompiler { .. })), "{missing}");
+    assert!(missing.to_string().contains("/nothing/cc does not run (No such file"), "{missing}");
+    assert!(matches!(build("false"), BuildError::Compile(CompileError::Failed { .. })));
+    assert!(matches!(build("true"), BuildError::Compile(CompileError::Load { .. })), "nothing was made");
 }
 
 /// Keys that the churn is about. Both tables have all of them, or miss them, as the version says.
@@ -395,13 +444,12 @@ fn write_version(control: &mut Control, version: u32) {
 /// The thread of the pipeline is stopped at random, with packets between two instructions of a lookup, while entries
 /// come, change and go. Each packet must see tables of one version, and of one that was there while it was under way. An
 /// entry that is written while a packet reads it, or a number that differs between the two sets, shows as well.
-#[test]
-fn no_packet_sees_a_table_that_is_being_written() {
+fn no_packet_sees_a_table_that_is_being_written(code: &Code) {
     let churn = Arc::new(Churn::default());
     let pool = pool(1023);
     let wire = |seed| Checker { churn: churn.clone(), pool, seed };
     let wires: Vec<(u32, Box<dyn Wire>)> = vec![(1, Box::new(wire(0x9e37_79b9))), (2, Box::new(wire(0x1234_5678)))];
-    let (mut pipeline, mut control) = Pipeline::build(eal(), &program(KEYS), wires).unwrap();
+    let (mut pipeline, mut control) = Pipeline::build(eal(), &program(KEYS), code, wires).unwrap();
     // Before the first version there is nothing.
     churn.asked.store(1, Ordering::SeqCst);
     for k in (0..KEYS).filter(|k| content(*k, 1) != MISS) {

@@ -40,6 +40,7 @@ impl From<LoadError> for Status {
     fn from(error: LoadError) -> Status {
         let code = match &error {
             LoadError::Build(BuildError::NoMemory { .. }) => Code::ResourceExhausted,
+            LoadError::Build(BuildError::Compile(_)) => Code::FailedPrecondition,
             _ => Code::InvalidArgument,
         };
         Status::new(code, error.to_string())

@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use dpdk::Eal;
+use dpdk::swx::Code;
 use p4runtime_proto::p4::v1::p4_runtime_server::P4RuntimeServer;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -47,11 +48,13 @@ pub struct Config {
     pub most_controllers: usize,
     /// Tables, by their names in the spec, that have room for other numbers of entries than the program says.
     pub sizes: Vec<(String, u32)>,
+    /// How programs are run.
+    pub code: Code,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Config { device_id: 1, most_controllers: 16, sizes: Vec::new() }
+        Config { device_id: 1, most_controllers: 16, sizes: Vec::new(), code: Code::Interpreted }
     }
 }
 

@@ -124,7 +124,8 @@ impl State {
             spec.resize(table, *size);
         }
         let program = guard::program(&spec).map_err(LoadError::Spec)?;
-        let (pipeline, control) = Pipeline::build(&self.eal, &program, vec![]).map_err(LoadError::Build)?;
+        let (pipeline, control) =
+            Pipeline::build(&self.eal, &program, &self.config.code, vec![]).map_err(LoadError::Build)?;
         let empty = P4Info::default();
         let info = config.p4info.as_ref().unwrap_or(&empty);
         let tables = Tables::new(control, info, Box::new(std::thread::yield_now)).map_err(LoadError::Names)?;

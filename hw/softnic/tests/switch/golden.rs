@@ -4,19 +4,29 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use carom_p4::{FlowV4Key, FlowV6Key, Key, SwitchDrop};
+use dpdk::swx::Code;
 use p4runtime_proto::p4::v1::{CounterData, TableEntry};
 use softnic::tables::Tables;
 
 use crate::file::{self, Outcome, bytes, hex};
-use crate::rig::{info, message, switch};
+use crate::rig::{generated, info, message, switch};
 
 /// Clients, servers, and the slow path's two workers.
 const PORTS: [u32; 4] = [1, 2, 3, 4];
 
 #[test]
-fn the_pipeline_gives_the_same_bytes() {
+fn the_interpreted_program_gives_the_same_bytes() {
+    gives_the_same_bytes(&Code::Interpreted);
+}
+
+#[test]
+fn generated_code_gives_the_same_bytes() {
+    generated().iter().for_each(gives_the_same_bytes);
+}
+
+fn gives_the_same_bytes(code: &Code) {
     let vectors = file::read();
-    let (pipeline, control, cables, pool) = switch(&PORTS);
+    let (pipeline, control, cables, pool) = switch(code, &PORTS);
     let pipeline = Arc::new(Mutex::new(pipeline));
     let runs = pipeline.clone();
     let wait = Box::new(move || _ = runs.lock().unwrap().run());

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use carom_p4::TABLES;
 use carom_p4::artifacts::{PNA_P4INFO, PNA_SPEC};
-use dpdk::swx::{Control, Pipeline, Wire};
+use dpdk::swx::{Code, Compiler, Control, Pipeline, Wire};
 use dpdk::{Burst, Eal, EalConfig, Memory, Mempool, MempoolConfig};
 use fullnat::frame::Frame;
 use p4runtime_proto::p4::config::v1::P4Info;
@@ -80,13 +80,24 @@ pub fn cables(numbers: &[u32], pool: Mempool) -> (Vec<Cable>, Wires) {
     (cables, wires)
 }
 
+/// Code that a compiler made, where there is one.
+pub fn generated() -> Option<Code> {
+    match Compiler::default().check() {
+        Ok(()) => Some(Code::Generated(Compiler::default())),
+        Err(error) => {
+            println!("SKIPPED: generated code: {error}");
+            None
+        }
+    }
+}
+
 /// The program, over cables with these numbers.
-pub fn switch(numbers: &[u32]) -> (Pipeline, Control, Vec<Cable>, Mempool) {
+pub fn switch(code: &Code, numbers: &[u32]) -> (Pipeline, Control, Vec<Cable>, Mempool) {
     let spec = Spec::parse(str::from_utf8(PNA_SPEC).unwrap()).unwrap();
     let program = softnic::guard::program(&spec).unwrap();
     let pool = pool(1023);
     let (cables, wires) = cables(numbers, pool);
-    let (pipeline, control) = Pipeline::build(eal(), &program, wires).unwrap();
+    let (pipeline, control) = Pipeline::build(eal(), &program, code, wires).unwrap();
     (pipeline, control, cables, pool)
 }
 

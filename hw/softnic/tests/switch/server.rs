@@ -131,9 +131,35 @@ async fn in_time<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(60), future).await.expect("it takes too long")
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_controller_brings_the_program_and_packets_take_it() {
-    let rig = Rig::start(server::Config::default()).await;
+/// Everything holds for interpreted programs and for generated code.
+macro_rules! with_either_code {
+    ($($test:ident)*) => {
+        mod interpreted {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(super::server::Config::default()).await;
+            })*
+        }
+
+        mod generated {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                let Some(code) = crate::rig::generated() else { return };
+                super::$test(super::server::Config { code, ..super::server::Config::default() }).await;
+            })*
+        }
+    };
+}
+
+with_either_code! {
+    a_controller_brings_the_program_and_packets_take_it
+    each_update_gets_the_code_of_the_standard
+    a_program_that_does_not_fit_leaves_the_old_one_running
+    entries_without_packets_are_told_of
+}
+
+async fn a_controller_brings_the_program_and_packets_take_it(config: server::Config) {
+    let rig = Rig::start(config).await;
     in_time(async {
         let vectors = file::read();
         let some: Vec<_> = vectors.cases.iter().step_by(7).collect();
@@ -176,9 +202,8 @@ async fn a_controller_brings_the_program_and_packets_take_it() {
     rig.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn each_update_gets_the_code_of_the_standard() {
-    let rig = Rig::start(server::Config::default()).await;
+async fn each_update_gets_the_code_of_the_standard(config: server::Config) {
+    let rig = Rig::start(config).await;
     in_time(async {
         let (client, _events) = rig.loaded().await;
         let (known, mut fresh) = (entry("flow_v4", 0), entry("flow_v4", 1));
@@ -259,9 +284,8 @@ async fn each_update_gets_the_code_of_the_standard() {
     rig.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_program_that_does_not_fit_leaves_the_old_one_running() {
-    let rig = Rig::start(server::Config::default()).await;
+async fn a_program_that_does_not_fit_leaves_the_old_one_running(config: server::Config) {
+    let rig = Rig::start(config).await;
     in_time(async {
         let (client, _events) = rig.loaded().await;
         let vectors = file::read();
@@ -292,9 +316,8 @@ async fn a_program_that_does_not_fit_leaves_the_old_one_running() {
     rig.end().await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn entries_without_packets_are_told_of() {
-    let rig = Rig::start(server::Config::default()).await;
+async fn entries_without_packets_are_told_of(config: server::Config) {
+    let rig = Rig::start(config).await;
     in_time(async {
         let (client, mut events) = rig.loaded().await;
         let vectors = file::read();

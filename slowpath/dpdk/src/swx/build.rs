@@ -8,6 +8,8 @@ use std::sync::Arc;
 use dpdk_sys as sys;
 
 use super::control::Control;
+use super::generate::{self, NotGenerated};
+use super::library::{self, CompileError, Compiler, Library};
 use super::object::Object;
 use super::pipeline::{Pipeline, Shared};
 use super::port::{self, Io, Wire};
@@ -49,6 +51,10 @@ pub enum BuildError {
         /// The entries it shall have room for.
         size: u32,
     },
+    /// No code can be generated of the program.
+    NotGenerated(NotGenerated),
+    /// The generated code cannot be compiled or loaded here.
+    Compile(CompileError),
 }
 
 impl fmt::Display for BuildError {
@@ -68,11 +74,23 @@ impl fmt::Display for BuildError {
                 f,
                 "{size} entries of table {table} do not fit DPDK's memory: give DPDK more memory, or the table less room"
             ),
+            BuildError::NotGenerated(error) => error.fmt(f),
+            BuildError::Compile(error) => error.fmt(f),
         }
     }
 }
 
 impl std::error::Error for BuildError {}
+
+/// How a program is run.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub enum Code {
+    /// DPDK interprets its instructions.
+    #[default]
+    Interpreted,
+    /// It is written as C, compiled and loaded.
+    Generated(Compiler),
+}
 
 /// Behind the metadata and behind the headers: the last field before is written back as eight bytes, whatever its width.
 const PAD: &str = "carom_pad";
@@ -80,6 +98,8 @@ const PAD: &str = "carom_pad";
 /// A pipeline that is being made.
 struct Build<'a> {
     program: &'a Program,
+    /// DPDK runs it, so it needs registers; generated code has its own.
+    interpreted: bool,
     pipeline: Raw,
 }
 
@@ -108,28 +128,49 @@ fn refused(ret: i32, what: impl FnOnce() -> String) -> Result<(), BuildError> {
 impl Pipeline {
     /// Makes a pipeline that runs this program on packets of these wires.
     ///
-    /// Tables are empty. Without wires it is made to [replace](Pipeline::replace) another one. Nothing happens until [`Pipeline::run`] is called, again and again.
+    /// Tables are empty. Without wires it is made to [replace](Pipeline::replace) another one. Nothing happens until
+    /// [`Pipeline::run`] is called, again and again.
+    ///
+    /// Either kind of code gives the same packets. Code is generated of programs only that DPDK takes.
     pub fn build(
         eal: &Eal,
         program: &Program,
+        code: &Code,
         wires: Vec<(u32, Box<dyn Wire>)>,
     ) -> Result<(Pipeline, Control), BuildError> {
         let layouts = program.tables.iter().map(|table| layout(program, table)).collect::<Result<Vec<_>, _>>()?;
         let headers = header_bytes(program, |_| true)?;
         let added = header_bytes(program, |header| may_add(program, header))?;
         let mut io = Io::new(wires, added as usize, headers as usize)?;
+        let interpreted = *code == Code::Interpreted;
+        let (pipeline, layouts) = {
+            let _control = eal.control();
+            let mut build = Build { program, interpreted, pipeline: Raw(ptr::null_mut()) };
+            build.make(&mut io)?;
+            let layouts = build.finish(layouts)?;
+            (build.pipeline, layouts)
+        };
+        let library = match code {
+            Code::Interpreted => None,
+            Code::Generated(compiler) => Some(compile(program, &layouts, compiler)?),
+        };
         let _control = eal.control();
-        let mut build = Build { program, pipeline: Raw(ptr::null_mut()) };
-        build.make(&mut io)?;
-        let layouts = build.finish(layouts)?;
         let tables = pairs(&layouts)?;
-        let pipeline = std::mem::replace(&mut build.pipeline, Raw(ptr::null_mut()));
-        // SAFETY: the pipeline is built, and nobody frees it any more.
-        let shared = Arc::new(unsafe { Shared::new(pipeline.0, tables) });
+        // SAFETY: the pipeline is built, and nobody frees it any more; the library is of the same program.
+        let shared = Arc::new(unsafe { Shared::new(pipeline.0, tables, library, &program.registers) });
         std::mem::forget(pipeline);
         let control = Control::new(shared.clone(), layouts, &program.registers);
         Ok((Pipeline::new(shared, io), control))
     }
+}
+
+fn compile(program: &Program, layouts: &[Layout], compiler: &Compiler) -> Result<Library, BuildError> {
+    if !library::mailbox_fits() {
+        // Of no DPDK so far.
+        return Err(BuildError::Refused { what: "generated code over its tables".into(), errno: libc::ENOTSUP });
+    }
+    let text = generate::generate(program, layouts).map_err(BuildError::NotGenerated)?;
+    Library::compile(compiler, &text).map_err(BuildError::Compile)
 }
 
 /// Both objects of each table.
@@ -312,9 +353,10 @@ impl Build<'_> {
     fn registers(&mut self) -> Result<(), BuildError> {
         for register in &self.program.registers {
             let name = os::c_string(&register.name);
+            let size = if self.interpreted { register.size } else { 1 };
             // SAFETY: the name ends with a zero byte and is copied.
             let ret = unsafe {
-                sys::rte_swx_pipeline_regarray_config(self.pipeline.0, name.as_ptr(), register.size, register.initial)
+                sys::rte_swx_pipeline_regarray_config(self.pipeline.0, name.as_ptr(), size, register.initial)
             };
             refused(ret, || format!("register array {}", register.name))?;
         }

@@ -232,6 +232,9 @@ impl Control {
 
     /// Reads a register; `None` when there is none with this index. The pipeline may change it at the same time.
     pub fn read_register(&self, array: usize, index: u32) -> Option<u64> {
+        if let Some(generated) = self.shared.generated() {
+            return generated.read(array, index);
+        }
         let (name, _) = self.registers.get(array)?;
         let mut value = 0;
         // SAFETY: the pipeline is built; the name ends with a zero byte. A register is one word.
@@ -243,6 +246,9 @@ impl Control {
     /// Writes a register, and says whether there is one with this index. What the pipeline does to the same register at the
     /// same time may undo it.
     pub fn write_register(&mut self, array: usize, index: u32, value: u64) -> bool {
+        if let Some(generated) = self.shared.generated() {
+            return generated.write(array, index, value);
+        }
         // SAFETY: as above.
         self.registers.get(array).is_some_and(|(name, _)| unsafe {
             sys::rte_swx_ctl_pipeline_regarray_write(self.shared.raw(), name.as_ptr(), index, value) == 0

@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dpdk_sys as sys;
 
+use super::generated::Generated;
+use super::library::{Library, Line};
 use super::object::Object;
 use super::port::{Io, WireStats};
+use super::program::Register;
 
 /// Instructions between two looks at whether there is anything to do. A packet takes some 120.
 const SLICE: u32 = 256;
@@ -16,6 +19,8 @@ const SLICE: u32 = 256;
 const SLICES: u32 = 16;
 /// Instructions between two looks at whether the last packet has left.
 const DRAIN: u32 = 32;
+/// Bursts in a round of generated code.
+const BURSTS: u32 = 8;
 
 /// A pipeline with its tables. It lives as long as one of its sides.
 pub(super) struct Shared {
@@ -24,6 +29,8 @@ pub(super) struct Shared {
     own: NonNull<sys::rte_swx_table_state>,
     /// What the pipeline looks into: one set of the objects, or the other.
     states: [Box<[sys::rte_swx_table_state]>; 2],
+    /// What runs instead of the pipeline, if the program is not interpreted.
+    generated: Option<Generated>,
     /// Number of the last switch-over that was asked for. Its lowest bit says which set it is to.
     asked: AtomicU64,
     /// Number of the last one that was done.
@@ -42,8 +49,15 @@ unsafe impl Sync for Shared {}
 
 impl Shared {
     /// # Safety
-    /// `pipeline` is built, and becomes this object's own. The objects are those of its tables, in order.
-    pub(super) unsafe fn new(pipeline: *mut sys::rte_swx_pipeline, objects: Vec<[Object; 2]>) -> Shared {
+    /// `pipeline` is built, and becomes this object's own. The objects are those of its tables, in order. The library, if
+    /// there is one, is of its program, whose registers these are.
+    pub(super) unsafe fn new(
+        pipeline: *mut sys::rte_swx_pipeline,
+        objects: Vec<[Object; 2]>,
+        library: Option<Library>,
+        registers: &[Register],
+    ) -> Shared {
+        let generated = library.map(|library| Generated::new(library, &objects, registers));
         let mut own = std::ptr::null_mut();
         // SAFETY: the pipeline is built, so it has a state for each table, and no data side yet that uses it.
         unsafe {
@@ -62,6 +76,7 @@ impl Shared {
                 pipeline: NonNull::new_unchecked(pipeline),
                 own: NonNull::new_unchecked(own),
                 states,
+                generated,
                 asked: AtomicU64::new(0),
                 done: AtomicU64::new(0),
                 stopped: AtomicBool::new(false),
@@ -72,6 +87,11 @@ impl Shared {
 
     pub(super) fn raw(&self) -> *mut sys::rte_swx_pipeline {
         self.pipeline.as_ptr()
+    }
+
+    /// The generated code, if the program is not interpreted.
+    pub(super) fn generated(&self) -> Option<&Generated> {
+        self.generated.as_ref()
     }
 
     /// Asks for a switch-over to the set the pipeline does not look into. Only the control side, and only when the last
@@ -116,6 +136,8 @@ pub struct Pipeline {
     io: NonNull<Io>,
     /// The last switch-over that was done.
     done: u64,
+    /// What generated code has of its packets.
+    packets: Box<[Line]>,
 }
 
 // SAFETY: it is used by the thread that has it; wires may move to another thread.
@@ -123,7 +145,8 @@ unsafe impl Send for Pipeline {}
 
 impl Pipeline {
     pub(super) fn new(shared: Arc<Shared>, io: Box<Io>) -> Pipeline {
-        Pipeline { shared, io: NonNull::from(Box::leak(io)), done: 0 }
+        let packets = shared.generated().map(Generated::states).unwrap_or_default();
+        Pipeline { shared, io: NonNull::from(Box::leak(io)), done: 0, packets }
     }
 
     /// The ports, while the pipeline does not run.
@@ -150,15 +173,26 @@ impl Pipeline {
         if asked != self.done {
             self.switch_over(asked);
         }
-        for _ in 0..SLICES {
-            self.execute(SLICE);
-            if self.io().inside() == 0 && self.io().is_dry() {
-                self.io_mut().flush();
-                return true;
-            }
-        }
+        let idle = if self.shared.generated().is_some() { self.run_generated() } else { self.interpret() };
         self.io_mut().flush();
-        false
+        idle
+    }
+
+    fn interpret(&mut self) -> bool {
+        (0..SLICES).any(|_| {
+            self.execute(SLICE);
+            self.io().inside() == 0 && self.io().is_dry()
+        })
+    }
+
+    /// Generated code leaves no packet under way.
+    fn run_generated(&mut self) -> bool {
+        let Some(generated) = self.shared.generated() else { return true };
+        // SAFETY: as in `io_mut`; nothing else refers to it here.
+        let io = unsafe { self.io.as_mut() };
+        let set = (self.done & 1) as usize;
+        // SAFETY: the control side leaves the set alone that was switched to last; the states are of this code.
+        (0..BURSTS).any(|_| unsafe { generated.forward(set, &mut self.packets, io) } == 0)
     }
 
     /// Exchanges the tables. Each packet under way holds on to the tables it found when it came in, so first all of them

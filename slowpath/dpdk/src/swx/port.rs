@@ -227,62 +227,95 @@ unsafe extern "C" fn create(io: *mut c_void) -> *mut c_void {
 /// The owner of the ports frees them.
 unsafe extern "C" fn free(_io: *mut c_void) {}
 
-unsafe extern "C" fn receive(io: *mut c_void, packet: *mut sys::rte_swx_pkt) -> c_int {
-    // SAFETY: the port is an `Io` that outlives the pipeline, and nothing else refers to it while the pipeline runs.
-    let io = unsafe { &mut *io.cast::<Io>() };
-    if io.closed {
-        return 0;
+impl Io {
+    /// Lets the next packet in, with its prefix. It counts as inside until [`Io::leave`].
+    #[inline]
+    pub(super) fn enter(&mut self) -> Option<sys::rte_swx_pkt> {
+        let (mut mbuf, number) = self.next()?;
+        // `next` saw to the room, and a frame has at most 65535 bytes.
+        let length = mbuf.len() as u32;
+        if !mbuf.grow_front(PREFIX) {
+            return None;
+        }
+        mbuf.bytes_mut()[..4].copy_from_slice(&number.to_be_bytes());
+        mbuf.bytes_mut()[4..PREFIX].copy_from_slice(&length.to_be_bytes());
+        self.inside += 1;
+        let mbuf = mbuf.into_raw();
+        // SAFETY: the offsets and types are those of the C structure.
+        let (pkt, offset) = unsafe {
+            (*field(mbuf, sys::CAROM_MBUF_BUF_ADDR), u32::from(*field::<u16>(mbuf, sys::CAROM_MBUF_DATA_OFF)))
+        };
+        Some(sys::rte_swx_pkt { handle: mbuf.as_ptr().cast(), pkt, offset, length: length + PREFIX as u32 })
     }
-    let Some((mut mbuf, number)) = io.next() else { return 0 };
-    // `next` saw to the room, and a frame has at most 65535 bytes.
-    let length = mbuf.len() as u32;
-    if !mbuf.grow_front(PREFIX) {
-        return 0;
+
+    /// Lets in as many as there are and fit, and says how many. None means that no wire had any.
+    #[inline]
+    pub(super) fn enter_all(&mut self, packets: &mut [sys::rte_swx_pkt]) -> usize {
+        let (mut count, mut empty) = (0, 0);
+        while count < packets.len() && empty < self.links.len() {
+            match self.enter() {
+                Some(packet) => {
+                    packets[count] = packet;
+                    count += 1;
+                }
+                // A packet that was refused, or a wire without any.
+                None => empty += usize::from(self.ready.is_empty()),
+            }
+        }
+        count
     }
-    mbuf.bytes_mut()[..4].copy_from_slice(&number.to_be_bytes());
-    mbuf.bytes_mut()[4..PREFIX].copy_from_slice(&length.to_be_bytes());
-    io.inside += 1;
-    let mbuf = mbuf.into_raw();
-    // SAFETY: the offsets and types are those of the C structure; SWX gives a place for a packet.
-    unsafe {
-        (*packet).handle = mbuf.as_ptr().cast();
-        (*packet).pkt = *field(mbuf, sys::CAROM_MBUF_BUF_ADDR);
-        (*packet).offset = u32::from(*field::<u16>(mbuf, sys::CAROM_MBUF_DATA_OFF));
-        (*packet).length = length + PREFIX as u32;
+
+    /// Takes a packet that the program is done with, and sends or drops it.
+    ///
+    /// # Safety
+    /// `packet` came from [`Io::enter`], and the program moved its start and its end as headers came and went.
+    #[inline]
+    pub(super) unsafe fn leave(&mut self, packet: &sys::rte_swx_pkt, drops: bool) {
+        // SAFETY: the caller's promise.
+        let mbuf = unsafe { take(packet) };
+        self.inside -= 1;
+        if drops { drop(mbuf) } else { self.send(mbuf) }
     }
-    1
 }
 
 /// The buffer of a packet that the program is done with, with the length it has now.
 ///
 /// # Safety
-/// `packet` came from [`receive`], and the program moved its start and its end as headers came and went.
+/// As for [`Io::leave`].
 #[inline]
-unsafe fn take(packet: *mut sys::rte_swx_pkt) -> Mbuf {
-    // SAFETY: the handle is the buffer that `receive` gave away, and is given back once. The program takes no more off
+unsafe fn take(packet: &sys::rte_swx_pkt) -> Mbuf {
+    // SAFETY: the handle is the buffer that `enter` gave away, and is given back once. The program takes no more off
     // than there is, and adds no more than there is room for, so that both numbers fit.
     unsafe {
-        let mbuf = NonNull::new_unchecked((*packet).handle.cast::<sys::rte_mbuf>());
-        let length = (*packet).length as u16;
-        *field::<u16>(mbuf, sys::CAROM_MBUF_DATA_OFF) = (*packet).offset as u16;
+        let mbuf = NonNull::new_unchecked(packet.handle.cast::<sys::rte_mbuf>());
+        let length = packet.length as u16;
+        *field::<u16>(mbuf, sys::CAROM_MBUF_DATA_OFF) = packet.offset as u16;
         *field::<u16>(mbuf, sys::CAROM_MBUF_DATA_LEN) = length;
         *field::<u32>(mbuf, sys::CAROM_MBUF_PKT_LEN) = u32::from(length);
         Mbuf::from_raw(mbuf)
     }
 }
 
+unsafe extern "C" fn receive(io: *mut c_void, packet: *mut sys::rte_swx_pkt) -> c_int {
+    // SAFETY: the port is an `Io` that outlives the pipeline, and nothing else refers to it while the pipeline runs.
+    let io = unsafe { &mut *io.cast::<Io>() };
+    if io.closed {
+        return 0;
+    }
+    let Some(entered) = io.enter() else { return 0 };
+    // SAFETY: SWX gives a place for a packet.
+    unsafe { *packet = entered };
+    1
+}
+
 unsafe extern "C" fn send(io: *mut c_void, packet: *mut sys::rte_swx_pkt) {
-    // SAFETY: as in `receive`.
-    let (io, mbuf) = unsafe { (&mut *io.cast::<Io>(), take(packet)) };
-    io.inside -= 1;
-    io.send(mbuf);
+    // SAFETY: as in `receive`; the packet is one that it let in.
+    unsafe { (*io.cast::<Io>()).leave(&*packet, false) }
 }
 
 unsafe extern "C" fn discard(io: *mut c_void, packet: *mut sys::rte_swx_pkt) {
-    // SAFETY: as in `receive`.
-    let (io, mbuf) = unsafe { (&mut *io.cast::<Io>(), take(packet)) };
-    io.inside -= 1;
-    drop(mbuf);
+    // SAFETY: as in `send`.
+    unsafe { (*io.cast::<Io>()).leave(&*packet, true) }
 }
 
 /// Programs with mirroring are not loaded.

@@ -48,6 +48,13 @@ pub struct Register {
     pub initial: u64,
 }
 
+impl Register {
+    /// How many there are in memory: SWX takes as many of the lowest bits of an index as it takes for all of them.
+    pub(super) fn words(&self) -> usize {
+        self.size.next_power_of_two() as usize
+    }
+}
+
 /// An action.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Action {

@@ -112,7 +112,9 @@ fn program(random: &mut Random) -> Program {
 
 /// A wire with frames to come and frames that went.
 #[derive(Clone)]
-struct Hand(Arc<Mutex<(Vec<Vec<u8>>, Vec<Vec<u8>>)>>, Mempool);
+struct Hand(Arc<Mutex<InAndOut>>, Mempool);
+
+type InAndOut = (Vec<Vec<u8>>, Vec<Vec<u8>>);
 
 impl Wire for Hand {
     fn receive(&mut self, burst: &mut Burst) {

@@ -12,9 +12,9 @@ use std::fmt::{self, Write};
 use super::program::{Argument, Layout, Program};
 
 /// Types and arithmetic, before the program's own state.
-const PRELUDE: &str = include_str!("prelude.c");
+const PRELUDE: &str = include_str!("c/prelude.c");
 /// Emission of headers, behind it.
-const EPILOGUE: &str = include_str!("epilogue.c");
+const EMIT: &str = include_str!("c/emit.c");
 
 /// An instruction that generated code does not have, although DPDK takes it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -35,9 +35,9 @@ impl std::error::Error for NotGenerated {}
 pub(super) fn generate(program: &Program, layouts: &[Layout]) -> Result<String, NotGenerated> {
     let mut generator = Generator { program, layouts, moving: moving(program), text: String::from(PRELUDE), sites: 0 };
     generator.state();
-    generator.text.push_str(EPILOGUE);
+    generator.text.push_str(EMIT);
     generator.steps()?;
-    generator.text.push_str(include_str!("burst.c"));
+    generator.text.push_str(include_str!("c/burst.c"));
     Ok(generator.text)
 }
 

@@ -24,7 +24,7 @@ use fullnat::wire::Mac;
 
 use super::BenchError;
 use super::frames::Template;
-use super::traffic::{MemoryPort, Traffic};
+use super::traffic::{MemoryPort, Script, Traffic};
 use crate::worker::{Outbox, Query, Worker};
 
 /// Real servers of the service.
@@ -69,56 +69,73 @@ pub type SharedTraffic<A> = Rc<RefCell<Traffic<A>>>;
 /// A worker between in-memory ports.
 pub type BenchWorker<A> = Worker<MemoryPort<A>, MemoryPort<A>>;
 
+/// What a benchmark wants of the balancer.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// Protocol of the service.
+    pub proto: Proto,
+    /// Workers.
+    pub workers: u8,
+    /// Sessions there are at a time, over all workers.
+    pub sessions: u32,
+    /// Local ports that may be in quarantine besides.
+    pub resting: u32,
+    /// Milliseconds a released local port rests.
+    pub quarantine_ms: u64,
+    /// Timeouts of the service.
+    pub timeouts: Timeouts,
+}
+
+impl Wish {
+    /// So many sessions over so many workers, none of which ends by itself.
+    pub fn lasting(proto: Proto, workers: u8, sessions: u32) -> Self {
+        let timeouts = Timeouts { udp: 3_600_000, syn_sent: 600_000, established: 3_600_000, ..Timeouts::default() };
+        Wish { proto, workers, sessions, resting: 0, quarantine_ms: 60_000, timeouts }
+    }
+}
+
 /// What all workers of a run share.
 pub struct Shared {
-    eal: Eal,
     plan: Arc<Plan>,
     neighbors: Arc<Neighbors>,
-    workers: u8,
-    sessions: u32,
-    proto: Proto,
+    /// By worker.
+    mempools: Vec<Mempool>,
+    wish: Wish,
 }
 
 impl Shared {
-    /// A balancer for so many sessions over so many workers.
-    pub fn new<A: BenchAddr>(eal: Eal, sessions: u32, proto: Proto, workers: u8) -> Result<Self, BenchError> {
+    /// A balancer as wished.
+    pub fn new<A: BenchAddr>(eal: Eal, wish: Wish) -> Result<Self, BenchError> {
         let error = |e: &dyn std::fmt::Display| BenchError(e.to_string());
-        let plan = plan::<A>(sessions, proto).map_err(|e| error(&e))?;
+        let plan = plan::<A>(&wish).map_err(|e| error(&e))?;
         let neighbors = Arc::new(Neighbors::new(64, [1, 2]));
         for (i, mac) in PEER_MACS.into_iter().enumerate() {
             let router = A::host(10 + i as u8, 1).into();
             neighbors.acquire_static(IfaceId(i as u8), router, mac).map_err(|e| error(&e))?;
         }
-        Ok(Shared { eal, plan: Arc::new(plan), neighbors, workers, sessions: sessions.div_ceil(workers.into()), proto })
+        let pool = MempoolConfig { mbufs: 4095, ..MempoolConfig::default() };
+        let pools = (0..wish.workers).map(|number| Mempool::new(&eal, &format!("bench-{number}"), pool));
+        let mempools = pools.collect::<Result<_, _>>().map_err(|e| error(&e))?;
+        Ok(Shared { plan: Arc::new(plan), neighbors, mempools, wish })
     }
 
-    /// Worker `number`, to be made on the thread it runs on, and its traffic. With `data` its sessions exchange data.
-    pub fn worker<A: BenchAddr>(
-        &self,
-        number: u8,
-        data: bool,
-    ) -> Result<(BenchWorker<A>, SharedTraffic<A>), BenchError> {
-        let error = |e: &dyn std::fmt::Display| BenchError(e.to_string());
-        let pool = MempoolConfig { mbufs: 4095, ..MempoolConfig::default() };
-        let mempool = Mempool::new(&self.eal, &format!("bench-{number}"), pool).map_err(|e| error(&e))?;
+    /// What the hosts around a worker do, to be made on the thread it runs on.
+    pub fn traffic<A: BenchAddr>(&self, number: u8, script: Script) -> SharedTraffic<A> {
         let side =
-            |i: usize| [0, 1].map(|payload| Template::new::<A>(self.proto, (PEER_MACS[i], OUR_MACS[i]), payload));
-        let traffic = Rc::new(RefCell::new(Traffic::new(
-            mempool,
-            self.proto,
-            (A::host(3, 0), VPORT),
-            [side(0), side(1)],
-            client::<A>,
-            u32::from(number) * self.sessions,
-            self.sessions,
-            data,
-        )));
-        let port = |side| MemoryPort { traffic: Rc::clone(&traffic), side };
+            |i: usize| [0, 1].map(|payload| Template::new::<A>(script.proto, (PEER_MACS[i], OUR_MACS[i]), payload));
+        let mempool = self.mempools[usize::from(number)];
+        Rc::new(RefCell::new(Traffic::new(mempool, script, (A::host(3, 0), VPORT), [side(0), side(1)], client::<A>)))
+    }
+
+    /// Worker `number` with room for so many sessions, to be made on the thread it runs on.
+    pub fn worker<A: BenchAddr>(&self, number: u8, traffic: &SharedTraffic<A>, capacity: usize) -> BenchWorker<A> {
+        let [receive, send] = [(); 2].map(|()| ports(traffic).into());
         let counters = Arc::new(Counters::new(16, 64));
-        let per_family = |v6| if A::IS_V6 == v6 { self.sessions as usize } else { 0 };
+        traffic.borrow_mut().limit(Arc::clone(&counters), capacity);
+        let per_family = |v6| if A::IS_V6 == v6 { capacity } else { 0 };
         let forwarder = Forwarder::new(Setup {
             worker: WorkerId(number),
-            spread: Spread::Sticky(LportOwners::new(self.workers)),
+            spread: Spread::Sticky(LportOwners::new(self.wish.workers)),
             sessions_v4: per_family(false),
             sessions_v6: per_family(true),
             hash_key: (0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908),
@@ -133,11 +150,12 @@ impl Shared {
             offload: None,
             now: Time(0),
         });
-        let worker = Worker {
+        let mempool = self.mempools[usize::from(number)];
+        Worker {
             forwarder,
-            receive: vec![port(0), port(1)],
+            receive,
             switch: None,
-            outbox: Outbox::new(vec![port(0), port(1)], Vec::new(), mempool, Arc::clone(&counters)),
+            outbox: Outbox::new(send, Vec::new(), mempool, Arc::clone(&counters)),
             handed: Vec::new(),
             iface_of_port: Vec::new(),
             verdicts: None,
@@ -145,9 +163,13 @@ impl Shared {
             query: Query::default(),
             counters,
             origin: Instant::now(),
-        };
-        Ok((worker, traffic))
+        }
     }
+}
+
+/// The two ends of the hosts.
+pub fn ports<A>(traffic: &SharedTraffic<A>) -> [MemoryPort<A>; 2] {
+    [0, 1].map(|side| MemoryPort { traffic: Rc::clone(traffic), side })
 }
 
 /// Client address and port of a session: 16 sessions from each client.
@@ -156,7 +178,7 @@ pub fn client<A: BenchAddr>(session: u32) -> (A, u16) {
 }
 
 /// One service with its real servers, clients on one interface and real servers on the other, each behind a router.
-pub fn plan<A: BenchAddr>(sessions: u32, proto: Proto) -> Result<Plan, fullnat::route::RouteError> {
+pub fn plan<A: BenchAddr>(wish: &Wish) -> Result<Plan, fullnat::route::RouteError> {
     let interface = |i: u8, name: &str| Interface {
         name: name.to_owned(),
         mac: OUR_MACS[usize::from(i)],
@@ -168,7 +190,7 @@ pub fn plan<A: BenchAddr>(sessions: u32, proto: Proto) -> Result<Plan, fullnat::
         routes.connected(IfaceId(i), A::host(10 + i, 0).into(), A::PREFIX);
         routes.via(network::<A>(i), A::PREFIX, A::host(10 + i, 1).into(), Some(IfaceId(i)));
     }
-    let lips = (0..sessions.div_ceil(SESSIONS_PER_LIP)).map(|n| A::host(2, n).into());
+    let lips = (0..(wish.sessions + wish.resting).div_ceil(SESSIONS_PER_LIP)).map(|n| A::host(2, n).into());
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for lip in lips {
         match lip {
@@ -181,13 +203,13 @@ pub fn plan<A: BenchAddr>(sessions: u32, proto: Proto) -> Result<Plan, fullnat::
         name: "bench".to_owned(),
         vip: A::host(3, 0).into(),
         vport: VPort(VPORT),
-        proto,
+        proto: wish.proto,
         scheduler: SchedulerKind::RoundRobin,
         servers: (0..SERVERS).map(ServerId).collect(),
         pool: 0,
-        toa: proto == Proto::Tcp,
+        toa: wish.proto == Proto::Tcp,
         persistence: None,
-        timeouts: Timeouts { udp: 3_600_000, syn_sent: 600_000, established: 3_600_000, ..Timeouts::default() },
+        timeouts: wish.timeouts,
     };
     let server = |n: u16| Server {
         id: ServerId(n),
@@ -203,7 +225,7 @@ pub fn plan<A: BenchAddr>(sessions: u32, proto: Proto) -> Result<Plan, fullnat::
         vec![interface(0, "clients"), interface(1, "servers")],
         routes.build()?,
         vec![LocalPool { name: "bench".to_owned(), v4, v6, ports: 1025..=65535 }],
-        60_000,
+        wish.quarantine_ms,
         vec![service],
         (0..SERVERS).map(server).collect(),
     ))

@@ -3,9 +3,11 @@
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use dpdk::{Burst, Mempool};
 use fullnat::addr::Addr;
+use fullnat::counters::Counters;
 use fullnat::frame::Frame;
 use fullnat::id::Proto;
 use fullnat::wire::TcpFlags;
@@ -17,38 +19,61 @@ use crate::worker::{BURST, Receive, Transmit};
 pub const CLIENTS: usize = 0;
 /// Sequence numbers of two sessions are so far apart.
 const SPACING: u32 = 16;
+/// Sessions of a run at most: their sequence numbers fit 32 bits.
+const MOST: u32 = u32::MAX / SPACING;
 /// Initial sequence number of every real server.
 const SERVER_ISN: u32 = 1_000_000;
 /// Sessions that are being made at the same time.
-const OPENING: u32 = 256;
+pub const OPENING: u32 = 256;
+
+/// What the hosts do.
+#[derive(Clone, Copy, Debug)]
+pub struct Script {
+    /// Protocol of all sessions.
+    pub proto: Proto,
+    /// Number of the first session: each worker has clients of its own.
+    pub first: u32,
+    /// Sessions to make; with `close`, so many are open at a time.
+    pub sessions: u32,
+    /// Whether each session also exchanges data, after which TOA is done with.
+    pub data: bool,
+    /// Whether for each session that opens the oldest one closes.
+    pub close: bool,
+}
 
 /// What both ends of all sessions do.
 pub struct Traffic<A> {
-    pub mempool: Mempool,
-    pub proto: Proto,
-    pub vip: (A, u16),
+    mempool: Mempool,
+    script: Script,
+    vip: (A, u16),
     /// By side: what it sends, without and with a byte of payload.
-    pub templates: [[Template; 2]; 2],
+    templates: [[Template; 2]; 2],
     /// Client address and port by session.
-    pub client: fn(u32) -> (A, u16),
-    /// Sessions to make.
-    pub total: u32,
-    /// Whether each session also exchanges data, after which TOA is done with.
-    pub data: bool,
-    /// Number of the first session: each worker has sessions of its own.
-    first: u32,
+    client: fn(u32) -> (A, u16),
+    /// Sessions begun.
     started: u32,
-    /// Sessions that are made.
+    /// Sessions whose handshake the real server has seen complete.
+    pub open: u32,
+    /// Sessions that have done all they had to.
     pub done: u32,
     /// By side: what it sends next.
     queues: [VecDeque<(u32, Step)>; 2],
+    /// By session; when they close, the places are used again.
     leases: Vec<Option<Lease<A>>>,
+    /// What limits how many sessions are begun.
+    room: Option<Room>,
     /// Once all sessions are made.
     steady: Option<Steady<A>>,
     /// Packets the worker sent.
     pub sent: u64,
     /// Packets of no session.
     pub strange: u64,
+}
+
+/// The balancer's session table, which also holds closed sessions for a while.
+struct Room {
+    counters: Arc<Counters>,
+    capacity: u64,
 }
 
 /// The translated end of a session, as the real server saw it.
@@ -66,6 +91,9 @@ enum Step {
     Ack,
     Data,
     DataAck,
+    Fin,
+    ServerFin,
+    LastAck,
     Reply,
 }
 
@@ -76,35 +104,46 @@ struct Steady<A> {
 }
 
 impl<A: Addr> Traffic<A> {
-    /// Traffic of `total` sessions that are still to be made, the first of which is `client`'s number `first`.
-    #[expect(clippy::too_many_arguments, reason = "each is one field")]
+    /// Sessions that are still to be made.
     pub fn new(
         mempool: Mempool,
-        proto: Proto,
+        script: Script,
         vip: (A, u16),
         templates: [[Template; 2]; 2],
         client: fn(u32) -> (A, u16),
-        first: u32,
-        total: u32,
-        data: bool,
     ) -> Self {
+        let places = if script.close { (script.sessions + 2 * OPENING).next_power_of_two() } else { script.sessions };
         Traffic {
             mempool,
-            proto,
+            script,
             vip,
             templates,
             client,
-            total,
-            data,
-            first,
             started: 0,
+            open: 0,
             done: 0,
             queues: [VecDeque::new(), VecDeque::new()],
-            leases: vec![None; total as usize],
+            leases: vec![None; places as usize],
+            room: None,
             steady: None,
             sent: 0,
             strange: 0,
         }
+    }
+
+    /// Begins no session for which the balancer's table of so many may have no room.
+    pub fn limit(&mut self, counters: Arc<Counters>, capacity: usize) {
+        self.room = Some(Room { counters, capacity: capacity as u64 });
+    }
+
+    /// Whether so many sessions are open as shall be.
+    pub fn is_full(&self) -> bool {
+        if self.script.close { self.open >= self.script.sessions } else { self.done == self.script.sessions }
+    }
+
+    /// Sessions to make.
+    pub fn total(&self) -> u32 {
+        self.script.sessions
     }
 
     /// From now on every side sends a packet of every session, again and again in an order of its own. `random` gives
@@ -114,7 +153,7 @@ impl<A: Addr> Traffic<A> {
         for (i, lease) in self.leases.iter().enumerate() {
             if let Some(lease) = lease {
                 packets[CLIENTS].push(self.packet(i as u32, Step::DataAck, lease));
-                let step = if self.proto == Proto::Tcp { Step::Data } else { Step::Reply };
+                let step = if self.script.proto == Proto::Tcp { Step::Data } else { Step::Reply };
                 packets[1].push(self.packet(i as u32, step, lease));
             }
         }
@@ -129,18 +168,30 @@ impl<A: Addr> Traffic<A> {
     }
 
     fn packet(&self, session: u32, step: Step, lease: &Lease<A>) -> Packet<A> {
-        let isn = session.wrapping_mul(SPACING);
+        const ACK: TcpFlags = TcpFlags::ACK;
+        const FIN_ACK: TcpFlags = TcpFlags(TcpFlags::FIN.0 | ACK.0);
+        const SYN_ACK: TcpFlags = TcpFlags(TcpFlags::SYN.0 | ACK.0);
+        const PSH_ACK: TcpFlags = TcpFlags(TcpFlags::PSH.0 | ACK.0);
+        let client = session * SPACING;
+        let server = SERVER_ISN;
+        // Where the real server's FIN is: behind its SYN, and its byte of data if it sends any.
+        let fin = server + 1 + u32::from(self.script.data);
         let (seq, ack, flags) = match step {
-            Step::Open => (isn, 0, TcpFlags::SYN),
-            Step::SynAck => (SERVER_ISN, isn.wrapping_add(1), TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0)),
-            Step::Ack => (isn.wrapping_add(1), SERVER_ISN + 1, TcpFlags::ACK),
-            Step::Data => (SERVER_ISN + 1, isn.wrapping_add(1), TcpFlags(TcpFlags::PSH.0 | TcpFlags::ACK.0)),
-            Step::DataAck => (isn.wrapping_add(1), SERVER_ISN + 2, TcpFlags::ACK),
-            Step::Reply => (isn, 0, TcpFlags::NONE),
+            Step::Open => (client, 0, TcpFlags::SYN),
+            Step::SynAck => (server, client + 1, SYN_ACK),
+            Step::Ack => (client + 1, server + 1, ACK),
+            Step::Data => (server + 1, client + 1, PSH_ACK),
+            Step::DataAck => (client + 1, server + 2, ACK),
+            Step::Fin => (client + 1, fin, FIN_ACK),
+            Step::ServerFin => (fin, client + 2, FIN_ACK),
+            Step::LastAck => (client + 2, fin + 1, ACK),
+            Step::Reply => (client, 0, TcpFlags::NONE),
         };
         let (src, dst) = match step {
-            Step::Open | Step::Ack | Step::DataAck => ((self.client)(self.first + session), self.vip),
-            Step::SynAck | Step::Data | Step::Reply => (lease.server, lease.local),
+            Step::Open | Step::Ack | Step::DataAck | Step::Fin | Step::LastAck => {
+                ((self.client)(self.script.first + session), self.vip)
+            }
+            Step::SynAck | Step::Data | Step::ServerFin | Step::Reply => (lease.server, lease.local),
         };
         Packet { src: src.0, dst: dst.0, sport: src.1, dport: dst.1, seq, ack, flags }
     }
@@ -163,20 +214,35 @@ impl<A: Addr> Traffic<A> {
             return count;
         }
         if side == CLIENTS {
-            while self.queues[side].len() < BURST && self.started < self.total.min(self.done + OPENING) {
-                self.queues[side].push_back((self.started, Step::Open));
-                self.started += 1;
-            }
+            self.open_more();
         }
         let count = self.mempool.alloc_burst(burst, self.queues[side].len().min(BURST));
         for frame in burst.as_mut_slice() {
             let Some((session, step)) = self.queues[side].pop_front() else { break };
             let zero = Lease { local: (A::UNSPECIFIED, 0), server: (A::UNSPECIFIED, 0) };
-            let lease = self.leases[session as usize].unwrap_or(zero);
+            let lease = self.leases[self.place(session)].unwrap_or(zero);
             let packet = self.packet(session, step, &lease);
             self.templates[side][usize::from(step == Step::Data)].fill(frame, &packet);
         }
         count
+    }
+
+    /// Where a session's lease is.
+    fn place(&self, session: u32) -> usize {
+        if self.script.close { session as usize & (self.leases.len() - 1) } else { session as usize }
+    }
+
+    /// Begins sessions, while there are few under way.
+    fn open_more(&mut self) {
+        let (begun, last) = if self.script.close { (self.open, MOST) } else { (self.done, self.script.sessions) };
+        let mut last = last.min(begun + OPENING);
+        if let Some(room) = &self.room {
+            last = last.min((room.counters.sessions_ended.get() + room.capacity) as u32);
+        }
+        while self.queues[CLIENTS].len() < BURST && self.started < last {
+            self.queues[CLIENTS].push_back((self.started, Step::Open));
+            self.started += 1;
+        }
     }
 
     /// Takes what the worker sent to the side.
@@ -186,8 +252,10 @@ impl<A: Addr> Traffic<A> {
         self.sent += count as u64;
         if self.steady.is_none() {
             for frame in burst.as_slice() {
-                if let Some(packet) = read(frame.bytes(), self.proto) {
-                    self.answer(side, packet);
+                match read(frame.bytes(), self.script.proto) {
+                    Some(packet) if side == CLIENTS => self.answer_client(&packet),
+                    Some(packet) => self.answer_server(&packet),
+                    None => {}
                 }
             }
         }
@@ -195,31 +263,51 @@ impl<A: Addr> Traffic<A> {
         count
     }
 
-    /// Does what the side's host does with a packet.
-    fn answer(&mut self, side: usize, packet: Packet<A>) {
-        let syn = packet.flags.has(TcpFlags::SYN);
-        if side == CLIENTS {
-            let session = if self.proto == Proto::Tcp { packet.ack } else { packet.seq } / SPACING;
-            match self.proto {
-                Proto::Udp => self.done += 1,
-                Proto::Tcp if syn => self.queues[CLIENTS].push_back((session, Step::Ack)),
-                Proto::Tcp => self.queues[CLIENTS].push_back((session, Step::DataAck)),
+    /// Does what a client does with a packet.
+    fn answer_client(&mut self, packet: &Packet<A>) {
+        let step = match packet.flags {
+            _ if self.script.proto == Proto::Udp => {
+                self.done += 1;
+                return;
             }
-            return;
-        }
+            flags if flags.has(TcpFlags::SYN) => Step::Ack,
+            flags if flags.has(TcpFlags::FIN) => Step::LastAck,
+            _ => Step::DataAck,
+        };
+        self.queues[CLIENTS].push_back((packet.ack / SPACING, step));
+    }
+
+    /// Does what a real server does with a packet.
+    fn answer_server(&mut self, packet: &Packet<A>) {
         let session = packet.seq / SPACING;
-        let Some(lease) = self.leases.get_mut(session as usize) else {
+        let place = self.place(session);
+        let Some(lease) = self.leases.get_mut(place) else {
             self.strange += 1;
             return;
         };
-        if self.proto == Proto::Udp || syn {
+        if self.script.proto == Proto::Udp || packet.flags.has(TcpFlags::SYN) {
             *lease = Some(Lease { local: (packet.src, packet.sport), server: (packet.dst, packet.dport) });
-            let step = if self.proto == Proto::Udp { Step::Reply } else { Step::SynAck };
+            let step = if self.script.proto == Proto::Udp { Step::Reply } else { Step::SynAck };
             self.queues[1].push_back((session, step));
-        } else if self.data && packet.ack == SERVER_ISN + 1 {
+        } else if packet.flags.has(TcpFlags::FIN) {
+            self.queues[1].push_back((session, Step::ServerFin));
+        } else if packet.seq % SPACING == 2 {
+            // The last acknowledgment.
+            self.done += 1;
+        } else if self.script.data && packet.ack == SERVER_ISN + 1 {
             self.queues[1].push_back((session, Step::Data));
         } else {
+            self.opened();
+        }
+    }
+
+    /// A session is open. Sessions open in the order they began, so the oldest is so many before.
+    fn opened(&mut self) {
+        self.open += 1;
+        if !self.script.close {
             self.done += 1;
+        } else if let Some(oldest) = (self.open - 1).checked_sub(self.script.sessions) {
+            self.queues[CLIENTS].push_back((oldest, Step::Fin));
         }
     }
 }

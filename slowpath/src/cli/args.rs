@@ -173,6 +173,8 @@ pub enum Bench {
     Forward(Forward),
     /// New sessions per second
     Connect(Connect),
+    /// Resident memory per session, everything counted
+    Memory(MemoryOptions),
     /// Updates per second through the offload manager, beside a bare loop with the same batches
     Install(Install),
 }
@@ -203,9 +205,35 @@ pub struct Forward {
 /// `carom bench connect`.
 #[derive(Clone, Debug, Args)]
 pub struct Connect {
-    /// Sessions to make
+    /// Sessions to make; with --teardown, sessions that are open while others open and close
     #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub sessions: u32,
+    /// Address family of the sessions
+    #[arg(long, value_enum, default_value_t = Ip::V4)]
+    pub ipv: Ip,
+    /// Close a session for each that opens, and give back its port
+    #[arg(long)]
+    pub teardown: bool,
+    /// How long each run measures with --teardown, in seconds; without it a run ends with the last session
+    #[arg(long, value_name = "S", default_value = "3", value_parser = interval)]
+    pub seconds: f64,
+    /// Runs, of which the medians are told
+    #[arg(long, value_name = "R", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub runs: u8,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `carom bench memory`.
+#[derive(Clone, Debug, Args)]
+pub struct MemoryOptions {
+    /// Sessions: so many the tables are made for, and so many are made
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub sessions: u32,
+    /// Address family of the sessions
+    #[arg(long, value_enum, default_value_t = Ip::V4)]
+    pub ipv: Ip,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

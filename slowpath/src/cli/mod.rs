@@ -3,7 +3,7 @@
 mod args;
 mod format;
 mod show;
-mod table;
+pub(crate) mod table;
 mod view;
 
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use clap::Parser;
 use crate::run::RunError;
 use crate::{bench, config, run};
 
-pub use args::{Arguments, Bench, Command, Connect, Forward, Install, Ip, Proto};
+pub use args::{Arguments, Bench, Command, Connect, Forward, Install, Ip, MemoryOptions, Proto};
 
 /// Why a command failed, with the exit code that tells it.
 #[derive(Debug, thiserror::Error)]

@@ -25,9 +25,32 @@ fn forwarding_is_measured_for_every_family_and_protocol() {
 
 #[test]
 fn new_sessions_are_measured() {
-    let result = bench(&["connect", "--sessions", "2000"]);
-    assert_eq!(result["sessions"], 2000);
-    assert!(result["sessions_per_cpu_second"].as_f64().unwrap() > 0.0);
+    for (ipv, sessions, teardown) in [(4, 2000, false), (6, 300, false), (4, 1000, true), (6, 10, true)] {
+        let (ipv_arg, sessions_arg) = (ipv.to_string(), sessions.to_string());
+        let mut args =
+            vec!["connect", "--sessions", &sessions_arg, "--ipv", &ipv_arg, "--runs", "2", "--seconds", "0.2"];
+        args.extend(teardown.then_some("--teardown"));
+        let result = bench(&args);
+        assert_eq!((&result["sessions"], &result["ipv"]), (&sessions.into(), &ipv.into()));
+        assert_eq!((&result["teardown"], &result["runs"]), (&teardown.into(), &2.into()));
+        assert_eq!(result["packets_per_session"], if teardown { 6 } else { 3 });
+        assert!(result["sessions_per_cpu_second"].as_f64().unwrap() > 0.0, "{result}");
+        assert!(result["io_ns_per_session"].as_f64().unwrap() < result["ns_per_session"].as_f64().unwrap(), "{result}");
+        assert_eq!(result["each_ns_per_session"].as_array().unwrap().len(), 2);
+    }
+}
+
+#[test]
+fn memory_of_a_session_is_measured() {
+    for (ipv, least) in [("4", 64.0), ("6", 128.0)] {
+        let result = bench(&["memory", "--sessions", "100000", "--ipv", ipv]);
+        let bytes = result["bytes_per_session"].as_f64().unwrap();
+        // Far more would be a leak.
+        assert!((least..10.0 * least).contains(&bytes), "{result}");
+        let [before, empty, full] =
+            ["before_bytes", "empty_bytes", "full_bytes"].map(|key| result[key].as_u64().unwrap());
+        assert!(before < empty && empty < full, "{result}");
+    }
 }
 
 #[test]

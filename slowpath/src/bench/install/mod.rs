@@ -20,11 +20,11 @@ use runtime_client::Address;
 use runtime_client::write::WriteConfig;
 use serde::Serialize;
 
-use self::tally::{Measured, Rate, median, medians};
+use self::tally::{Measured, Rate, medians};
 use self::target::Target;
 use self::wave::{Operation, Wave};
 use self::world::World;
-use super::{BenchError, print};
+use super::{BenchError, median, print};
 use crate::cli::{Install, Ip};
 use crate::offload::Settings;
 

@@ -11,7 +11,7 @@ use fullnat::plan::Plan;
 use fullnat::table::SessionIdx;
 
 use super::super::BenchError;
-use super::super::setup::{BenchAddr, PEER_MACS, RPORT, SERVERS, VPORT, client, plan};
+use super::super::setup::{BenchAddr, PEER_MACS, RPORT, SERVERS, VPORT, Wish, client, plan};
 use crate::cli::Ip;
 
 /// A balancer without packets.
@@ -33,7 +33,7 @@ impl World {
 
     fn of<A: BenchAddr>(family: Ip, sessions: u32) -> Result<Self, BenchError> {
         let error = |e: &dyn std::fmt::Display| BenchError(e.to_string());
-        let plan = plan::<A>(sessions, Proto::Tcp).map_err(|e| error(&e))?;
+        let plan = plan::<A>(&Wish::lasting(Proto::Tcp, 1, sessions)).map_err(|e| error(&e))?;
         let neighbors = Neighbors::new(64, [1, 2]);
         let mut nexthops = [NexthopId::default(); 2];
         for (i, mac) in PEER_MACS.into_iter().enumerate() {

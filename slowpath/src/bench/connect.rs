@@ -1,0 +1,160 @@
+//! `carom bench connect`: new sessions.
+//!
+//! Without `--teardown` an empty table is filled; each session takes SYN, SYN-ACK and ACK. With it, as many sessions are open
+//! all the time, and for each that opens the oldest one closes by FIN, FIN and ACK; counted are those whose end the timers
+//! have found and whose ports are back. Closed sessions stay for [`TIME_WAIT_MS`] and their ports rest for
+//! [`QUARANTINE_MS`] after that, so that in some seconds of measurement both are in a steady state.
+
+use std::time::Duration;
+
+use dpdk::Eal;
+use fullnat::id::Proto;
+use fullnat::tcp::Timeouts;
+use serde::Serialize;
+
+use super::setup::{BenchAddr, Shared, Wish, ports};
+use super::traffic::{OPENING, Script};
+use super::{
+    BenchError, Cost, check, cpu_time, fill, make_sessions, measure, median, on_each_worker, pass_through, print,
+};
+use crate::cli::Connect;
+use crate::cli::table::Align::{Left, Right};
+use crate::cli::table::table;
+
+/// Milliseconds a closed session stays. Shorter than any operator would have it, so that not those sessions are measured.
+const TIME_WAIT_MS: u32 = 20;
+/// Room for closed sessions: more than close in that time.
+const CLOSED: u32 = 1 << 17;
+/// Milliseconds a port rests: the shortest there is but none.
+const QUARANTINE_MS: u64 = 1000;
+/// More ports than are given back in that time and the second to which it is rounded up.
+const RESTING: u32 = 8_000_000;
+
+/// What was measured; medians over the runs.
+#[derive(Debug, Serialize)]
+struct Connected {
+    bench: &'static str,
+    ipv: u8,
+    sessions: u32,
+    teardown: bool,
+    workers: u8,
+    hugepages: bool,
+    runs: usize,
+    packets_per_session: u32,
+    sessions_per_cpu_second: f64,
+    ns_per_session: f64,
+    io_ns_per_session: f64,
+    each_ns_per_session: Vec<f64>,
+}
+
+/// One run: the worker with its ports, and the ports alone.
+#[derive(Clone, Copy)]
+struct Costs {
+    whole: Cost,
+    io: Cost,
+}
+
+/// Measures, and prints what came out.
+pub fn run<A: BenchAddr>(eal: Eal, args: &Connect) -> Result<(), BenchError> {
+    let lasting = Wish::lasting(Proto::Tcp, 1, args.sessions);
+    let closing = Wish {
+        resting: RESTING,
+        quarantine_ms: QUARANTINE_MS,
+        timeouts: Timeouts { time_wait: TIME_WAIT_MS, ..lasting.timeouts },
+        ..lasting
+    };
+    let shared = Shared::new::<A>(eal, if args.teardown { closing } else { lasting })?;
+    let mut runs = Vec::new();
+    for _ in 0..args.runs {
+        runs.extend(on_each_worker(eal, 1, |_| {
+            if args.teardown { churn::<A>(&shared, args) } else { fill_anew::<A>(&shared, args) }
+        })?);
+    }
+    let ns = median(runs.iter().map(|c| c.whole.ns()));
+    let result = Connected {
+        bench: "connect",
+        ipv: if A::IS_V6 { 6 } else { 4 },
+        sessions: args.sessions,
+        teardown: args.teardown,
+        workers: 1,
+        hugepages: eal.memory().hugepages,
+        runs: runs.len(),
+        packets_per_session: if args.teardown { 6 } else { 3 },
+        sessions_per_cpu_second: 1e9 / ns,
+        ns_per_session: ns,
+        io_ns_per_session: median(runs.iter().map(|c| c.io.ns())),
+        each_ns_per_session: runs.iter().map(|c| c.whole.ns()).collect(),
+    };
+    print(args.json, &text(&result), &result)
+}
+
+/// Fills an empty table, that of a new worker.
+fn fill_anew<A: BenchAddr>(shared: &Shared, args: &Connect) -> Result<Costs, BenchError> {
+    let script = Script { proto: Proto::Tcp, first: 0, sessions: args.sessions, data: false, close: false };
+    let cost = |cpu| Cost { count: args.sessions.into(), cpu };
+
+    let traffic = shared.traffic::<A>(0, script);
+    let mut alone = ports(&traffic);
+    let start = cpu_time();
+    make_sessions(&traffic, || pass_through(&mut alone))?;
+    let io = cost(cpu_time() - start);
+
+    let traffic = shared.traffic::<A>(0, script);
+    let mut worker = shared.worker(0, &traffic, args.sessions as usize);
+    let start = cpu_time();
+    fill(&mut worker, &traffic)?;
+    let whole = cost(cpu_time() - start);
+    Ok(Costs { whole, io })
+}
+
+/// Opens and closes sessions while others stay open.
+fn churn<A: BenchAddr>(shared: &Shared, args: &Connect) -> Result<Costs, BenchError> {
+    let script = Script { proto: Proto::Tcp, first: 0, sessions: args.sessions, data: false, close: true };
+    let length = Duration::from_secs_f64(args.seconds);
+
+    let traffic = shared.traffic::<A>(0, script);
+    let mut alone = ports(&traffic);
+    make_sessions(&traffic, || pass_through(&mut alone))?;
+    let done = || traffic.borrow().done.into();
+    let io = measure((length / 25, length / 5), done, || pass_through(&mut alone))?;
+
+    let traffic = shared.traffic::<A>(0, script);
+    let mut worker = shared.worker(0, &traffic, (args.sessions + OPENING + CLOSED) as usize);
+    fill(&mut worker, &traffic)?;
+    let counters = worker.counters.clone();
+    let whole = measure(
+        (length / 3, length),
+        || counters.sessions_ended.get(),
+        || {
+            worker.poll();
+        },
+    )?;
+    check(&worker, &traffic)?;
+    Ok(Costs { whole, io })
+}
+
+fn text(r: &Connected) -> String {
+    let rows = [vec![
+        r.sessions.to_string(),
+        format!("IPv{}", r.ipv),
+        r.packets_per_session.to_string(),
+        format!("{:.0}", r.sessions_per_cpu_second),
+        format!("{:.0}", r.ns_per_session),
+        format!("{:.0}", r.io_ns_per_session),
+    ]];
+    let what = if r.teardown { "OPEN SESSIONS" } else { "SESSIONS" };
+    let columns = [
+        (what, Right),
+        ("", Left),
+        ("PACKETS/SESSION", Right),
+        ("SESSIONS/CPU-S", Right),
+        ("NS/SESSION", Right),
+        ("OF THEM PORTS", Right),
+    ];
+    let how = if r.teardown {
+        "SYN, SYN-ACK, ACK with TOA, and later FIN, FIN, ACK, expiry and release of the port"
+    } else {
+        "SYN, SYN-ACK, ACK with TOA"
+    };
+    format!("{}{how}; median of {} run(s)", table(&columns, rows, None), r.runs)
+}

@@ -20,7 +20,9 @@ use fullnat::spread::Spread;
 use fullnat::time::Time;
 use fullnat::wire::Mac;
 
-use crate::config::{self, CompileError, Compiler, Config, EalDevice, NamedDevice, Place, Switch, SwitchPort};
+use crate::config::{
+    self, CompileError, Compiler, Config, EalDevice, NamedDevice, Place, Switch, SwitchPort, TargetCode,
+};
 use crate::control::{self, Link, WorkerEnds};
 use crate::daemon::needed;
 use crate::offload::{self, OffloadEnds, Settings};
@@ -351,12 +353,13 @@ fn inside(
     let wire = |(port, queues): (&SwitchPort, _)| (u32::from(port.port), Box::new(queues) as Box<dyn Wire>);
     let mut wires: Vec<_> = switch.ports.iter().zip(devices).map(wire).collect();
     wires.push((switch.link_port.into(), link));
-    let cpu = match switch.place {
-        Place::Inside { cpu } => cpu.map(usize::from),
-        Place::Outside(_) => None,
+    let (cpu, code) = match switch.place {
+        Place::Inside { cpu, code } => (cpu.map(usize::from), code),
+        Place::Outside(_) => (None, TargetCode::default()),
     };
+    let code = softnic::code(code)?;
     let ends = ends.into_iter().map(|(from, to)| (vec![Source::Ring(from)], vec![Sink::Ring(to)])).collect();
-    Ok((Parts { wires, listener, device_id: switch.device_id, cpu }, ends))
+    Ok((Parts { wires, listener, device_id: switch.device_id, cpu, code }, ends))
 }
 
 /// By RSS when every interface reports its key and table, by software otherwise. Behind a switch the link's counts for all

@@ -12,12 +12,14 @@ use std::net::{SocketAddr, TcpListener};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use dpdk::swx::Wire;
+use dpdk::swx::{Code, CompileError, Compiler, Wire};
 use dpdk::{Burst, Consumer, Eal, Producer, Ring, RingError, RingMode};
 use fullnat::frame::Frame;
 use softnic::engine::{Engine, EngineError};
 use softnic::server::{Config, Server};
 use tokio::sync::oneshot;
+
+use crate::config::TargetCode;
 
 /// Frames that may wait on their way to or from a worker.
 pub const RING: u32 = 1024;
@@ -43,6 +45,9 @@ pub enum StartError {
     /// The thread that forwards.
     #[error("target: {0}")]
     Engine(EngineError),
+    /// The compiler of its programs.
+    #[error("target: {0}")]
+    Compiler(#[from] CompileError),
     /// The thread of the server.
     #[error("target: cannot start the P4Runtime server: {0}")]
     Server(#[from] io::Error),
@@ -134,6 +139,24 @@ pub struct Parts {
     pub device_id: u64,
     /// The CPU of the thread that forwards; none: any.
     pub cpu: Option<usize>,
+    /// How it runs programs.
+    pub code: Code,
+}
+
+/// How programs are run, as the config has it.
+///
+/// # Errors
+///
+/// There is no C compiler for generated code. It is asked now, so that nobody finds out when a program comes.
+pub fn code(wanted: TargetCode) -> Result<Code, StartError> {
+    match wanted {
+        TargetCode::Interpreted => Ok(Code::Interpreted),
+        TargetCode::Generated => {
+            let compiler = Compiler::default();
+            compiler.check()?;
+            Ok(Code::Generated(compiler))
+        }
+    }
 }
 
 /// Opens the address for P4Runtime. With port 0 the listener says which it is.
@@ -162,14 +185,14 @@ impl Softnic {
     ///
     /// DPDK has not enough memory, or the system no thread.
     pub fn start(eal: Eal, parts: Parts) -> Result<Self, StartError> {
-        let Parts { wires, listener, device_id, cpu } = parts;
+        let Parts { wires, listener, device_id, cpu, code } = parts;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _inside = runtime.enter();
             tokio::net::TcpListener::from_std(listener)?
         };
         let engine = Engine::start(eal, wires, cpu).map_err(StartError::Engine)?;
-        let server = Server::new(eal, engine, Config { device_id, ..Config::default() });
+        let server = Server::new(eal, engine, Config { device_id, code, ..Config::default() });
         let (stop, stopped) = oneshot::channel();
         let serve = move || {
             // Writes to tables take DPDK's locks and wait for the engine; nothing else is on this thread.

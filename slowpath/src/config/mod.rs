@@ -41,6 +41,7 @@ pub use device::{Device, EalDevice, NamedDevice};
 pub use problem::{Problem, Refused};
 pub use reference::{reference_markdown, schema};
 pub use switch::{Place, Switch, SwitchPort};
+pub use target::TargetCode;
 
 use decode::DecodeError;
 use path::{KeyPath, Places};

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use fullnat::wire::Mac;
 
 use super::device::Device;
-use super::target::Policy;
+use super::target::{Policy, TargetCode};
 use super::value::Duration;
 use crate::offload::Kind;
 
@@ -61,6 +61,8 @@ pub enum Place {
     Inside {
         /// The CPU of its thread; none: any.
         cpu: Option<u16>,
+        /// How it runs its program.
+        code: TargetCode,
     },
 }
 

@@ -39,6 +39,8 @@ pub struct Target {
     /// The CPU of the thread that forwards, with `softnic`; best one that no worker has. Default: any. A change needs a
     /// restart.
     pub cpu: Option<u16>,
+    /// How `softnic` runs its program. A change needs a restart.
+    pub code: TargetCode,
     /// From when on a session is forwarded by the switch: `never`; `established`, as soon as it may; `adaptive`, a
     /// threshold that follows the table's occupancy and the rate of installs; or from a number of packets, a number of
     /// bytes, or a rate of packets per second on. After a change the sessions that the switch has stay there.
@@ -68,6 +70,7 @@ impl Default for Target {
             tls: None,
             link: None,
             cpu: None,
+            code: TargetCode::Interpreted,
             policy: Policy::Established,
             retry: Duration::from_secs(1),
             sweep: Duration::from_secs(300),
@@ -88,6 +91,17 @@ pub enum TargetKind {
     Bmv2,
     /// a software switch in the process of `carom run` itself, on DPDK's pipeline library
     Softnic,
+}
+
+/// How a software switch runs its program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetCode {
+    /// DPDK interprets it, which needs nothing
+    #[default]
+    Interpreted,
+    /// as C that the compiler of this machine, `cc`, is given: several times as fast
+    Generated,
 }
 
 impl TargetKind {

@@ -10,7 +10,7 @@ use super::{Owners, Report, Role, family};
 use crate::config::bounds;
 use crate::config::path::KeyPath;
 use crate::config::switch::{LINK, Place, PuntLimit, Switch, SwitchPort, TlsFiles};
-use crate::config::target::{Link, Policy, Target, Tls};
+use crate::config::target::{Link, Policy, Target, TargetCode, Tls};
 use crate::config::types::{File, Interface};
 use crate::config::value::Duration;
 use crate::offload::Kind;
@@ -88,6 +88,10 @@ fn check_outside(file: &File, path: &KeyPath, report: &mut Report<'_>) -> Option
         report.error(&path.join("cpu"), "is for softnic, which forwards on this machine: remove cpu");
         return None;
     }
+    if target.code != TargetCode::Interpreted {
+        report.error(&path.join("code"), "is for softnic, which runs its program on this machine: remove code");
+        return None;
+    }
     let Some(address) = &target.address else {
         report.error(path, "needs the key \"address\", where P4Runtime is served; add for example \"127.0.0.1:9559\"");
         return None;
@@ -141,7 +145,7 @@ fn check_inside(file: &File, path: &KeyPath, report: &mut Report<'_>) -> Option<
     }
     let ports = (1..).zip(&file.interface).map(|(port, _)| SwitchPort { port, mac: None }).collect();
     (report.errors.len() == errors_before).then_some(Connection {
-        place: Place::Inside { cpu: target.cpu },
+        place: Place::Inside { cpu: target.cpu, code: target.code },
         address: address?.to_string(),
         link_port: INSIDE_LINK,
         ports,

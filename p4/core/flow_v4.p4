@@ -64,3 +64,8 @@ control FlowV4(inout headers_t hdr, inout meta_t meta) {
         flow_v4.apply();
     }
 }
+
+// The entry's action has done it.
+control RewriteV4(inout headers_t hdr, inout meta_t meta) {
+    apply { }
+}

@@ -1,25 +1,28 @@
 // Stages flow and rewrite for IPv4 in the program by ids, in place of those in flow_v4.p4: with room for more connections.
 // What entries have in common is in small tables, and entries name it by ids.
 //
-//  inbound:   (VIP, proto, vport) ─▶ service   (CIP, cport, service) ─▶ pair, lport   pair ─▶ LIP, RIP:rport, next hop
-//  outbound:  (RIP, proto, rport, LIP) ─▶ pair   (pair, lport) ─▶ CIP, cport, service   service ─▶ VIP:vport, next hop
+//  inbound:   CIP:cport, VIP:vport ─▶ pair, lport ┐                              ┌ is it this client? ─▶ pair ─▶ rewrite
+//                                                 ├▶ connection ─▶ client, service ┤
+//  outbound:  RIP:rport, LIP ─▶ pair ─────────────┘                              └ service ─▶ rewrite
 //
-// A pair is a real server as one local address reaches it: of 14 bits, and services of 10, so that entries fit their
-// words. An id that a packet is looked up with and one that an entry names are of their own each: an entry may name one of
-// several for the same service or pair that differ in the next hop.
+// A pair is a real server as one local address reaches it: (proto, RIP, rport, LIP). With the local port it names a
+// connection, whose one entry has the client and counts and ages for both directions.
 //
-// Keys are whole, not digests: what hits is the connection. One counter counts a connection, its inbound half; both halves
-// age. Sequence numbers are not moved: such connections stay in the slow path. An id without an entry leaves the next hop
-// at 0, which has none either: the packet is dropped and counted.
+// Of an inbound key a target may keep less than all of it. What it finds is believed only if the connection has the
+// packet's source and service; if not, the packet is the slow path's, as one that found nothing, but for the meter. So
+// nothing is sent where it does not belong.
+//
+// Ids of services are of 10 bits. A connection may name any of the 64 that have these for their lower 10 of 16: they
+// differ in the next hop. Sequence numbers are not moved: such connections stay in the slow path. An id without an entry
+// leaves the next hop at 0, which has none either: the packet is dropped and counted.
 
 control FlowV4(inout headers_t hdr, inout meta_t meta) {
-    bit<10> service = 0;
-    bit<14> pair = 0;
-    DIRECT_COUNTER(in_v4_count, ".in_v4_count", ID_IN_V4_COUNT)
+    DIRECT_COUNTER(connection_v4_count, ".connection_v4_count", ID_CONNECTION_V4_COUNT)
 
     @name(".is_service") @id(ID_IS_SERVICE)
-    action is_service(@id(1) bit<10> id) {
-        service = id;
+    action is_service(@id(1) bit<16> id, @id(2) bit<8> worker) {
+        meta.service = id;
+        meta.worker = worker;
     }
 
     @name(".service_id_v4") @id(ID_SERVICE_ID_V4)
@@ -39,7 +42,9 @@ control FlowV4(inout headers_t hdr, inout meta_t meta) {
 
     @name(".is_pair") @id(ID_IS_PAIR)
     action is_pair(@id(1) bit<14> id) {
-        pair = id;
+        meta.pair = (bit<16>)id;
+        meta.lport = meta.dport;
+        meta.outbound = 1;
     }
 
     @name(".pair_id_v4") @id(ID_PAIR_ID_V4)
@@ -58,72 +63,85 @@ control FlowV4(inout headers_t hdr, inout meta_t meta) {
         size = SIZE_PAIR_ID;
     }
 
-    @name(".inbound_v4") @id(ID_INBOUND_V4)
-    action inbound(@id(1) bit<14> to, @id(2) bit<16> lport) {
-        DIRECT_COUNT(in_v4_count);
-        hdr.ports.sport = lport;
-        pair = to;
-        hdr.ipv4.ttl = hdr.ipv4.ttl - 1;
-        meta.rewritten = 1;
-        meta.verdict = VERDICT_FORWARD;
+    @name(".to_connection") @id(ID_TO_CONNECTION)
+    action to_connection(@id(1) bit<14> pair, @id(2) bit<16> lport) {
+        meta.pair = (bit<16>)pair;
+        meta.lport = lport;
+        meta.client = meta.src;
+        meta.cport = meta.sport;
     }
 
-    IN_V4_LAYOUT
-    @name(".in_v4") @id(ID_IN_V4)
-    table in_v4 {
+    INBOUND_V4_LAYOUT
+    @name(".inbound_v4") @id(ID_INBOUND_V4)
+    table inbound_v4 {
         key = {
             meta.src: exact @name("src") @id(1);
-            meta.sport: exact @name("sport") @id(2);
-            service: exact @name("service") @id(3);
+            meta.dst: exact @name("dst") @id(2);
+            meta.proto: exact @name("proto") @id(3);
+            meta.sport: exact @name("sport") @id(4);
+            meta.dport: exact @name("dport") @id(5);
         }
         actions = {
-            @tableonly inbound;
+            @tableonly to_connection;
             @defaultonly NoAction;
         }
         const default_action = NoAction();
         size = SIZE_CONNECTIONS_V4;
-        DIRECT_COUNTER_OF(in_v4_count)
-        IDLE_TIMEOUT
     }
 
-    @name(".outbound_v4") @id(ID_OUTBOUND_V4)
-    action outbound(@id(1) bit<32> dst, @id(2) bit<16> dport, @id(3) bit<10> from) {
-        hdr.ipv4.dst = dst;
-        hdr.ports.dport = dport;
-        service = from;
-        hdr.ipv4.ttl = hdr.ipv4.ttl - 1;
-        meta.rewritten = 1;
+    // Outbound there were zeros, and this is the client; inbound it is what client and packet differ in.
+    @name(".connection") @id(ID_CONNECTION)
+    action connection(@id(1) bit<32> client, @id(2) bit<16> cport, @id(3) bit<16> service) {
+        DIRECT_COUNT(connection_v4_count);
+        meta.client = meta.client ^ client;
+        meta.cport = meta.cport ^ cport;
+        meta.service = meta.service ^ service;
+        meta.connected = 1;
         meta.verdict = VERDICT_FORWARD;
     }
 
-    OUT_V4_LAYOUT
-    @name(".out_v4") @id(ID_OUT_V4)
-    table out_v4 {
+    CONNECTION_V4_LAYOUT
+    @name(".connection_v4") @id(ID_CONNECTION_V4)
+    table connection_v4 {
         key = {
-            pair: exact @name("pair") @id(1);
-            meta.dport: exact @name("lport") @id(2);
+            meta.pair[13:0]: exact @name("pair") @id(1);
+            meta.lport: exact @name("lport") @id(2);
         }
         actions = {
-            @tableonly outbound;
+            @tableonly connection;
             @defaultonly NoAction;
         }
         const default_action = NoAction();
         size = SIZE_CONNECTIONS_V4;
+        DIRECT_COUNTER_OF(connection_v4_count)
         IDLE_TIMEOUT
     }
 
+    apply {
+        if (!pair_id_v4.apply().hit) {
+            service_id_v4.apply();
+            inbound_v4.apply();
+        }
+        connection_v4.apply();
+    }
+}
+
+control RewriteV4(inout headers_t hdr, inout meta_t meta) {
     @name(".to_pair") @id(ID_TO_PAIR)
     action to_pair(@id(1) bit<32> src, @id(2) bit<32> dst, @id(3) bit<16> dport, @id(4) bit<16> nexthop) {
         hdr.ipv4.src = src;
         hdr.ipv4.dst = dst;
+        hdr.ports.sport = meta.lport;
         hdr.ports.dport = dport;
+        hdr.ipv4.ttl = hdr.ipv4.ttl - 1;
         meta.nexthop = nexthop;
+        meta.rewritten = 1;
     }
 
     @name(".pair_v4") @id(ID_PAIR_V4)
     table pair_v4 {
         key = {
-            pair: exact @name("pair") @id(1);
+            meta.pair[13:0]: exact @name("pair") @id(1);
         }
         actions = {
             @tableonly to_pair;
@@ -136,31 +154,39 @@ control FlowV4(inout headers_t hdr, inout meta_t meta) {
     @name(".from_service") @id(ID_FROM_SERVICE)
     action from_service(@id(1) bit<32> src, @id(2) bit<16> sport, @id(3) bit<16> nexthop) {
         hdr.ipv4.src = src;
+        hdr.ipv4.dst = meta.client;
         hdr.ports.sport = sport;
+        hdr.ports.dport = meta.cport;
+        hdr.ipv4.ttl = hdr.ipv4.ttl - 1;
         meta.nexthop = nexthop;
+        meta.rewritten = 1;
     }
 
     @name(".service_addr_v4") @id(ID_SERVICE_ADDR_V4)
     table service_addr_v4 {
         key = {
-            service: exact @name("service") @id(1);
+            meta.service: exact @name("service") @id(1);
         }
         actions = {
             @tableonly from_service;
             @defaultonly NoAction;
         }
         const default_action = NoAction();
-        size = SIZE_SERVICE_ID;
+        size = SIZE_SERVICE_ADDR;
     }
 
     apply {
-        if (service_id_v4.apply().hit) {
-            if (in_v4.apply().hit) {
-                pair_v4.apply();
-            }
-        } else if (pair_id_v4.apply().hit) {
-            if (out_v4.apply().hit) {
+        if (meta.connected == 1) {
+            if (meta.outbound == 1) {
                 service_addr_v4.apply();
+            } else if (meta.client != 0) {
+                meta.verdict = VERDICT_PUNT;
+            } else if (meta.cport != 0) {
+                meta.verdict = VERDICT_PUNT;
+            } else if (meta.service[9:0] != 0) {
+                meta.verdict = VERDICT_PUNT;
+            } else {
+                pair_v4.apply();
             }
         }
     }

@@ -143,6 +143,14 @@ struct meta_t {
     // Whose port it is punted to.
     bit<8>  worker;
     bit<16> nexthop;
+    // In the program by ids, whose targets start with zeros: the connection that was found, and its half.
+    bit<16> pair;
+    bit<16> lport;
+    bit<32> client;
+    bit<16> cport;
+    bit<16> service;
+    bit<8>  connected;
+    bit<8>  outbound;
     // The tag of a punt, in two parts: class and ingress port. The VID of an inject.
     bit<16> pcp;
     bit<16> vid;

@@ -15,10 +15,10 @@
 #define ID_PORT           0x0200000a
 #define ID_SERVICE_ID_V4  0x02000101
 #define ID_PAIR_ID_V4     0x02000102
-#define ID_IN_V4          0x02000103
-#define ID_OUT_V4         0x02000104
 #define ID_PAIR_V4        0x02000105
 #define ID_SERVICE_ADDR_V4 0x02000106
+#define ID_INBOUND_V4     0x02000107
+#define ID_CONNECTION_V4  0x02000108
 
 // Actions, 0x01.
 #define ID_REWRITE_V4     0x01000001
@@ -35,10 +35,10 @@
 #define ID_OUT_OF         0x0100000c
 #define ID_IS_SERVICE     0x01000101
 #define ID_IS_PAIR        0x01000102
-#define ID_INBOUND_V4     0x01000103
-#define ID_OUTBOUND_V4    0x01000104
 #define ID_TO_PAIR        0x01000105
 #define ID_FROM_SERVICE   0x01000106
+#define ID_TO_CONNECTION  0x01000107
+#define ID_CONNECTION     0x01000108
 
 // Counters, 0x12.
 #define ID_DROPS          0x12000001
@@ -47,7 +47,7 @@
 // Direct counters, 0x13.
 #define ID_FLOW_V4_COUNT  0x13000001
 #define ID_FLOW_V6_COUNT  0x13000002
-#define ID_IN_V4_COUNT    0x13000101
+#define ID_CONNECTION_V4_COUNT 0x13000102
 
 // Direct meters, 0x15.
 #define ID_SERVICE_V4_METER 0x15000001

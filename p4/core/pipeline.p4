@@ -13,6 +13,7 @@ control Carom(inout headers_t hdr, inout meta_t meta) {
     Injected() injected;
     FlowV4() flow_v4;
     FlowV6() flow_v6;
+    RewriteV4() rewrite_v4;
     Admit() admit;
     Nexthop() nexthop;
     Punt() punt;
@@ -48,6 +49,8 @@ control Carom(inout headers_t hdr, inout meta_t meta) {
             } else if (meta.reason == DROP_NONE) {
                 admit.apply(hdr, meta);
             }
+        } else {
+            rewrite_v4.apply(hdr, meta);
         }
 
         if (meta.verdict == VERDICT_FORWARD) {

@@ -3,10 +3,12 @@
 // One entry per direction of a session. Here a chip may have less, and says how much in its P4Info.
 #define SIZE_FLOW_V4   131072
 #define SIZE_FLOW_V6   65536
-// In the program by ids: connections, which have an entry in each of two tables, and what 10 and 14 bits can name.
+// In the program by ids: connections, which have an entry in each of two tables; what 10 and 14 bits can name; services by
+// next hop.
 #define SIZE_CONNECTIONS_V4 65536
 #define SIZE_SERVICE_ID 1024
 #define SIZE_PAIR_ID   16384
+#define SIZE_SERVICE_ADDR 4096
 // As many as an inject tag can name.
 #define SIZE_NEXTHOP   4096
 #define SIZE_SERVICE   4096

@@ -28,10 +28,10 @@ typedef bit<32> port_t;
 
 #define IDLE_TIMEOUT idle_timeout = true;
 
-// How entries of the program by ids fill blocks of SRAM best, as was found by trying: entries in a word, action data
-// beside them in words of its own, idle state in 2 bits.
-#define IN_V4_LAYOUT @pack(2) @immediate(0) @idletime_precision(2)
-#define OUT_V4_LAYOUT @pack(5) @immediate(0) @idletime_precision(2)
+// How entries of the program by ids fill blocks of SRAM best, as was found by trying: five inbound entries in a word, with 16
+// bits of a hash for their keys; three connections; action data in words of its own, idle state in 2 bits.
+#define INBOUND_V4_LAYOUT @pack(5) @immediate(0) @proxy_hash_width(16)
+#define CONNECTION_V4_LAYOUT @pack(3) @immediate(0) @idletime_precision(2)
 
 // The parser takes the fields that a flow entry may change out of the checksums, and leaves what is left, the residual.
 // It is left in the last state of a packet: what is extracted after it, the engine takes out by itself.

@@ -55,6 +55,13 @@ parser CaromParser(packet_in packet, out headers_t hdr, out tna_meta_t meta,
     }
 }
 
+#ifdef CHIP_CONNECTIONS
+// In containers of their own width: an entry of connection_v4 then takes 64 bits of action data, and 20 of key.
+@pa_container_size("ingress", "meta.core.pair", 16)
+@pa_container_size("ingress", "meta.core.lport", 16)
+@pa_container_size("ingress", "meta.core.cport", 16)
+@pa_container_size("ingress", "meta.core.service", 16)
+#endif
 control CaromIngress(inout headers_t hdr, inout tna_meta_t meta, in ingress_intrinsic_metadata_t intrinsic,
                      in ingress_intrinsic_metadata_from_parser_t parsed,
                      inout ingress_intrinsic_metadata_for_deparser_t deparse,

@@ -30,5 +30,5 @@ typedef bit<32> port_t;
 #define PARSED_UDP
 
 // Entries are laid out as the compiler likes.
-#define IN_V4_LAYOUT
-#define OUT_V4_LAYOUT
+#define INBOUND_V4_LAYOUT
+#define CONNECTION_V4_LAYOUT

@@ -1,6 +1,6 @@
 //! The compiled program, as committed in `p4/build/`.
 
-use crate::{FlowV4Key, FlowV6Key, InV4Key, Key, OutV4Key, Table};
+use crate::{ConnectionV4Key, FlowV4Key, FlowV6Key, InboundV4Key, Key, Table};
 
 /// The program for BMv2 (`simple_switch_grpc`): its device configuration, JSON.
 pub const BMV2_JSON: &[u8] = include_bytes!("../../build/bmv2.json");
@@ -28,7 +28,7 @@ pub fn bmv2_json_with_room_for(flows: u64) -> String {
 
 /// The same of [`BMV2_IDS_JSON`], with so many entries in each of its flow tables.
 pub fn bmv2_ids_json_with_room_for(flows: u64) -> String {
-    with_room_for(flows, BMV2_IDS_JSON, &[InV4Key::TABLE, OutV4Key::TABLE, FlowV6Key::TABLE])
+    with_room_for(flows, BMV2_IDS_JSON, &[InboundV4Key::TABLE, ConnectionV4Key::TABLE, FlowV6Key::TABLE])
 }
 
 fn with_room_for(flows: u64, json: &[u8], tables: &[Table]) -> String {

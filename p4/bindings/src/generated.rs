@@ -226,6 +226,7 @@ actions! {
     ServiceIdV4Action {
         IsService = 0x01000101 {
             id: u16 = [1],
+            worker: u8 = [2],
         }
     }
 }
@@ -245,44 +246,6 @@ actions! {
     PairIdV4Action {
         IsPair = 0x01000102 {
             id: u16 = [1],
-        }
-    }
-}
-
-table! {
-    /// Key of the table `in_v4`.
-    InV4Key -> InV4Action, 0x02000103, "in_v4", 65536, {
-        src: u32 = [1],
-        sport: u16 = [2],
-        service: u16 = [3],
-    }
-}
-
-actions! {
-    /// What an entry of the table `in_v4` does.
-    InV4Action {
-        InboundV4 = 0x01000103 {
-            to: u16 = [1],
-            lport: u16 = [2],
-        }
-    }
-}
-
-table! {
-    /// Key of the table `out_v4`.
-    OutV4Key -> OutV4Action, 0x02000104, "out_v4", 65536, {
-        pair: u16 = [1],
-        lport: u16 = [2],
-    }
-}
-
-actions! {
-    /// What an entry of the table `out_v4` does.
-    OutV4Action {
-        OutboundV4 = 0x01000104 {
-            dst: u32 = [1],
-            dport: u16 = [2],
-            from: u16 = [3],
         }
     }
 }
@@ -308,7 +271,7 @@ actions! {
 
 table! {
     /// Key of the table `service_addr_v4`.
-    ServiceAddrV4Key -> ServiceAddrV4Action, 0x02000106, "service_addr_v4", 1024, {
+    ServiceAddrV4Key -> ServiceAddrV4Action, 0x02000106, "service_addr_v4", 4096, {
         service: u16 = [1],
     }
 }
@@ -320,6 +283,46 @@ actions! {
             src: u32 = [1],
             sport: u16 = [2],
             nexthop: u16 = [3],
+        }
+    }
+}
+
+table! {
+    /// Key of the table `inbound_v4`.
+    InboundV4Key -> InboundV4Action, 0x02000107, "inbound_v4", 65536, {
+        src: u32 = [1],
+        dst: u32 = [2],
+        proto: u8 = [3],
+        sport: u16 = [4],
+        dport: u16 = [5],
+    }
+}
+
+actions! {
+    /// What an entry of the table `inbound_v4` does.
+    InboundV4Action {
+        ToConnection = 0x01000107 {
+            pair: u16 = [1],
+            lport: u16 = [2],
+        }
+    }
+}
+
+table! {
+    /// Key of the table `connection_v4`.
+    ConnectionV4Key -> ConnectionV4Action, 0x02000108, "connection_v4", 65536, {
+        pair: u16 = [1],
+        lport: u16 = [2],
+    }
+}
+
+actions! {
+    /// What an entry of the table `connection_v4` does.
+    ConnectionV4Action {
+        Connection = 0x01000108 {
+            client: u32 = [1],
+            cport: u16 = [2],
+            service: u16 = [3],
         }
     }
 }
@@ -351,10 +354,10 @@ pub const IDS_TABLES: [Table; 15] = [
     <PortKey as Key>::TABLE,
     <ServiceIdV4Key as Key>::TABLE,
     <PairIdV4Key as Key>::TABLE,
-    <InV4Key as Key>::TABLE,
-    <OutV4Key as Key>::TABLE,
     <PairV4Key as Key>::TABLE,
     <ServiceAddrV4Key as Key>::TABLE,
+    <InboundV4Key as Key>::TABLE,
+    <ConnectionV4Key as Key>::TABLE,
 ];
 
 /// P4Runtime id of the counter `punts`.
@@ -369,8 +372,8 @@ pub const ID_FLOW_V6_COUNT: u32 = 0x13000002;
 pub const ID_SERVICE_V4_METER: u32 = 0x15000001;
 /// P4Runtime id of the direct meter `service_v6_meter`.
 pub const ID_SERVICE_V6_METER: u32 = 0x15000002;
-/// P4Runtime id of the direct counter `in_v4_count`.
-pub const ID_IN_V4_COUNT: u32 = 0x13000101;
+/// P4Runtime id of the direct counter `connection_v4_count`.
+pub const ID_CONNECTION_V4_COUNT: u32 = 0x13000102;
 
 /// EtherType of IPv4.
 pub const ETHER_IPV4: u16 = 0x800;

@@ -11,12 +11,14 @@ use crate::{constants, fresh, p4};
 fn purpose(table: &str) -> &'static str {
     match table {
         "flow_v4" | "flow_v6" => "One direction of one session.",
-        "service_id_v4" => "What a service is called in `in_v4`.",
-        "pair_id_v4" => "What a real server is called in `out_v4`, as one local address reaches it.",
-        "in_v4" => "A session's packets from the client.",
-        "out_v4" => "A session's packets from the real server.",
-        "pair_v4" => "Where inbound packets go on. Two pairs may differ in the next hop alone.",
-        "service_addr_v4" => "Where outbound packets go on. Two services may differ in the next hop alone.",
+        "service_id_v4" => "What a service is called, 1 to 1023, and whose its strays are.",
+        "pair_id_v4" => "What a real server is called, as one local address reaches it.",
+        "inbound_v4" => "Which connection a client's packets are of.",
+        "connection_v4" => "One session, for both of its directions.",
+        "pair_v4" => "Where inbound packets go on.",
+        "service_addr_v4" => {
+            "Where outbound packets go on. Those of one service have its id in the lower 10 bits and differ in the next hop."
+        }
         "nexthop" => "Where a packet goes next: MAC addresses and port.",
         "service_v4" | "service_v6" => "Services. What is for one and has no flow entry is punted.",
         "local_v4" | "local_v6" => {
@@ -37,12 +39,15 @@ fn effect(action: &str) -> &'static str {
         "rewrite_v4" | "rewrite_v6" => "New addresses and ports, TTL or hop limit less one, checksums updated.",
         "rewrite_seq_v4" | "rewrite_seq_v6" => "The same, and the deltas added to TCP's numbers, modulo 2^32.",
         "is_service" | "is_pair" => "Remembers the id.",
-        "inbound_v4" => "A new source port, TTL less one; the rest is for `pair_v4`. Checksums updated.",
-        "outbound_v4" => {
-            "A new destination and its port, TTL less one; the rest is for `service_addr_v4`. Checksums updated."
+        "to_connection" => "Names it.",
+        "connection" => "Remembers the client and its service. A packet from the client must be of both, or is punted.",
+        "to_pair" => {
+            "New addresses and ports: those of the pair, and for the source port the connection's `lport`. TTL less one, \
+             checksums updated."
         }
-        "to_pair" => "The other addresses and ports of an inbound packet.",
-        "from_service" => "The other addresses and ports of an outbound packet.",
+        "from_service" => {
+            "New addresses and ports: those of the service, and the connection's client. TTL less one, checksums updated."
+        }
         "forward" => "Sets the MAC addresses and sends.",
         "punt_service_v4" | "punt_service_v6" => "Punts to the worker, unless the entry's meter is red.",
         "punt_all" => "Punts to the worker.",
@@ -129,14 +134,14 @@ fn the_page_of_tables_is_fresh() {
     page.push_str(
         "\n## The program by ids\n\n\
          For targets whose memory is short (Tofino), and for BMv2, where it is tested. In place of `flow_v4`, its actions and its\n\
-         counter it has these; all else is the same. [What an entry is made of](tofino.md#how-many-connections). Ids are the controller's: of 10\n\
-         bits for services, of 14 for pairs. Each of the four small tables has ids of its own.\n\n",
+         counter it has these; all else is the same. [What entries are made of](tofino.md#by-ids). Ids are the controller's.\n\n",
     );
     let alone = ids_alone();
     write_tables(&mut page, &alone);
     page.push_str(
-        "\n`in_v4` and `out_v4` have idle timeouts as other flow tables, and `in_v4` alone has a direct counter, `in_v4_count`\n\
-         (`0x13000101`), of packets and bytes. An entry that names an id without an entry drops its packets, as `no_nexthop`.\n",
+        "\n`connection_v4` has an idle timeout and a direct counter, `connection_v4_count` (`0x13000102`), of packets and bytes of\n\
+         both directions. A packet whose connection has no entry is punted, as a miss. If it has one, but `pair_v4` or\n\
+         `service_addr_v4` lacks the id, it is dropped, as `no_nexthop`.\n",
     );
     page.push_str(
         "\n## The tag\n\n\

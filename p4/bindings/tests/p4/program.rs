@@ -153,15 +153,8 @@ fn tofino_agrees_but_for_the_room_for_flows() {
     }
 }
 
-/// Flows in which a table of the program has them: `None`: none; whether they are counted.
-fn flows_are_counted(table: &str) -> Option<bool> {
-    match table {
-        // What a connection's inbound half counts is its own alone.
-        "out_v4" => Some(false),
-        "flow_v4" | "flow_v6" | "in_v4" => Some(true),
-        _ => None,
-    }
-}
+/// Tables whose entries count and age: by ids, those of a connection's both halves in one.
+const FLOWS: [&str; 3] = ["flow_v4", "flow_v6", "connection_v4"];
 
 #[test]
 fn keys_match_exactly_and_flows_are_counted_and_age() {
@@ -171,10 +164,10 @@ fn keys_match_exactly_and_flows_are_counted_and_age() {
             for field in &table.match_fields {
                 assert_eq!(field.r#match, Some(match_field::Match::MatchType(match_field::MatchType::Exact as i32)));
             }
-            let flows = flows_are_counted(name(&table.preamble));
-            assert_eq!(table.idle_timeout_behavior() == IdleTimeoutBehavior::NotifyControl, flows.is_some());
+            let is_flow = FLOWS.contains(&name(&table.preamble));
+            assert_eq!(table.idle_timeout_behavior() == IdleTimeoutBehavior::NotifyControl, is_flow);
             let counters = info.direct_counters.iter().filter(|c| c.direct_table_id == id(&table.preamble)).count();
-            assert_eq!(counters, usize::from(flows == Some(true)), "{}", name(&table.preamble));
+            assert_eq!(counters, usize::from(is_flow), "{}", name(&table.preamble));
             let meters = info.direct_meters.iter().filter(|m| m.direct_table_id == id(&table.preamble)).count();
             let is_service = ["service_v4", "service_v6"].contains(&name(&table.preamble));
             assert_eq!(meters, usize::from(is_service));

@@ -12,9 +12,9 @@
 // packet's source and service; if not, the packet is the slow path's, as one that found nothing, but for the meter. So
 // nothing is sent where it does not belong.
 //
-// Ids of services are of 10 bits. A connection may name any of the 64 that have these for their lower 10 of 16: they
-// differ in the next hop. Sequence numbers are not moved: such connections stay in the slow path. An id without an entry
-// leaves the next hop at 0, which has none either: the packet is dropped and counted.
+// Ids of services are of 10 bits, those of pairs of 14. Entries of flows name them in 16: by the rest they may name one of
+// several that differ in the next hop. Sequence numbers are not moved: such connections stay in the slow path. An id without
+// an entry leaves the next hop at 0, which has none either: the packet is dropped and counted.
 
 control FlowV4(inout headers_t hdr, inout meta_t meta) {
     DIRECT_COUNTER(connection_v4_count, ".connection_v4_count", ID_CONNECTION_V4_COUNT)
@@ -64,8 +64,8 @@ control FlowV4(inout headers_t hdr, inout meta_t meta) {
     }
 
     @name(".to_connection") @id(ID_TO_CONNECTION)
-    action to_connection(@id(1) bit<14> pair, @id(2) bit<16> lport) {
-        meta.pair = (bit<16>)pair;
+    action to_connection(@id(1) bit<16> pair, @id(2) bit<16> lport) {
+        meta.pair = pair;
         meta.lport = lport;
         meta.client = meta.src;
         meta.cport = meta.sport;
@@ -119,8 +119,9 @@ control FlowV4(inout headers_t hdr, inout meta_t meta) {
 
     apply {
         if (!pair_id_v4.apply().hit) {
-            service_id_v4.apply();
-            inbound_v4.apply();
+            if (service_id_v4.apply().hit) {
+                inbound_v4.apply();
+            }
         }
         connection_v4.apply();
     }
@@ -141,7 +142,7 @@ control RewriteV4(inout headers_t hdr, inout meta_t meta) {
     @name(".pair_v4") @id(ID_PAIR_V4)
     table pair_v4 {
         key = {
-            meta.pair[13:0]: exact @name("pair") @id(1);
+            meta.pair: exact @name("pair") @id(1);
         }
         actions = {
             @tableonly to_pair;

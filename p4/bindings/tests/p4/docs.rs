@@ -11,13 +11,13 @@ use crate::{constants, fresh, p4};
 fn purpose(table: &str) -> &'static str {
     match table {
         "flow_v4" | "flow_v6" => "One direction of one session.",
-        "service_id_v4" => "What a service is called, 1 to 1023, and whose its strays are.",
+        "service_id_v4" => "What a service is called, and whose its strays are.",
         "pair_id_v4" => "What a real server is called, as one local address reaches it.",
         "inbound_v4" => "Which connection a client's packets are of.",
         "connection_v4" => "One session, for both of its directions.",
-        "pair_v4" => "Where inbound packets go on.",
+        "pair_v4" => "Where inbound packets go on: the pair in the lower 14 bits, one of its next hops in the others.",
         "service_addr_v4" => {
-            "Where outbound packets go on. Those of one service have its id in the lower 10 bits and differ in the next hop."
+            "Where outbound packets go on: the service in the lower 10 bits, one of its next hops in the others."
         }
         "nexthop" => "Where a packet goes next: MAC addresses and port.",
         "service_v4" | "service_v6" => "Services. What is for one and has no flow entry is punted.",

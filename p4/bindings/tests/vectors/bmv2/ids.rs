@@ -12,8 +12,9 @@ use crate::setup::SLOWPATH;
 /// Ids begin here: high, to use all their bits.
 const FIRST_SERVICE: usize = 0x3e8;
 const FIRST_PAIR: usize = 0x1555;
-/// A service's other ids: one for each of its next hops, from this one down.
-const LAST_VARIANT: usize = 63;
+/// What entries of flows have above these ids, for one of several next hops: from the highest down.
+const LAST_OF_SERVICE: usize = 63;
+const LAST_OF_PAIR: usize = 3;
 
 fn fields<const N: usize>(fields: [(&str, &str); N]) -> BTreeMap<String, String> {
     fields.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
@@ -28,6 +29,10 @@ fn entry<const K: usize, const P: usize>(
     Entry { table: table.to_owned(), key: fields(key), action: action.to_owned(), params: fields(params) }
 }
 
+fn hex16(id: usize) -> String {
+    format!("{id:04x}")
+}
+
 /// Place of a value in a list, to which it is added if it is not there.
 fn place<T: PartialEq>(list: &mut Vec<T>, value: T) -> usize {
     list.iter().position(|there| *there == value).unwrap_or_else(|| {
@@ -36,15 +41,17 @@ fn place<T: PartialEq>(list: &mut Vec<T>, value: T) -> usize {
     })
 }
 
-/// A real server as a local address reaches it, and by what next hop: proto, LIP, RIP, rport, nexthop.
-type Pair<'a> = [&'a str; 5];
+/// A real server as a local address reaches it: proto, LIP, RIP, rport.
+type Pair<'a> = [&'a str; 4];
 
 /// What the entries of flows have in common.
 #[derive(Default)]
 struct Shared<'a> {
     pairs: Vec<Pair<'a>>,
-    /// Service and next hop.
-    variants: Vec<([&'a str; 3], &'a str)>,
+    /// Ways inbound: a pair by a next hop, which its sessions share.
+    ways_in: Vec<(usize, &'a str)>,
+    /// Ways outbound: a service by a next hop.
+    ways_out: Vec<(usize, &'a str)>,
     /// Pair and lport; client, cport, and the service's id.
     connections: BTreeMap<(String, &'a str), (&'a str, &'a str, String)>,
 }
@@ -58,7 +65,7 @@ pub fn by_ids(Vectors { entries, cases }: Vectors) -> Vectors {
     };
     let mut by_ids: Vec<_> = entries.iter().filter(|entry| entry.table != "flow_v4").cloned().collect();
     for (at, service) in services.iter().enumerate() {
-        let params = fields([("id", &format!("{:04x}", FIRST_SERVICE + at)), ("worker", &service.params["worker"])]);
+        let params = fields([("id", &*hex16(FIRST_SERVICE + at)), ("worker", &service.params["worker"])]);
         let (table, action) = ("service_id_v4".to_owned(), "is_service".to_owned());
         by_ids.push(Entry { table, key: service.key.clone(), action, params });
     }
@@ -69,40 +76,38 @@ pub fn by_ids(Vectors { entries, cases }: Vectors) -> Vectors {
         let [src, sport, dst, dport, proto] = ["src", "sport", "dst", "dport", "proto"].map(|name| &*flow.key[name]);
         let [lip, lport, rip, rport, nexthop] = parameters(flow);
         if let Some(service) = service(dst, proto, dport) {
-            let pair = FIRST_PAIR + place(&mut shared.pairs, [proto, lip, rip, rport, nexthop]);
-            let pair = format!("{pair:04x}");
+            let pair = FIRST_PAIR + place(&mut shared.pairs, [proto, lip, rip, rport]);
+            let way = (LAST_OF_PAIR - place(&mut shared.ways_in, (pair, nexthop))) << 14 | pair;
             let key = [("src", src), ("dst", dst), ("proto", proto), ("sport", sport), ("dport", dport)];
-            by_ids.push(entry("inbound_v4", key, "to_connection", [("pair", &pair), ("lport", lport)]));
-            shared.connections.insert((pair, lport), (src, sport, format!("{service:04x}")));
+            by_ids.push(entry("inbound_v4", key, "to_connection", [("pair", &hex16(way)), ("lport", lport)]));
+            let address = [("src", lip), ("dst", rip), ("dport", rport), ("nexthop", nexthop)];
+            by_ids.push(entry("pair_v4", [("pair", &hex16(way))], "to_pair", address));
+            shared.connections.insert((hex16(pair), lport), (src, sport, hex16(service)));
         }
     }
     for flow in &flows {
         let [rip, rport, lip, lport, proto] = ["src", "sport", "dst", "dport", "proto"].map(|name| &*flow.key[name]);
         let [vip, vport, client, cport, nexthop] = parameters(flow);
         if service(lip, proto, lport).is_none() {
-            let same = |pair: &Pair| pair[..4] == [proto, lip, rip, rport];
-            let pair = FIRST_PAIR + shared.pairs.iter().position(same).expect("its inbound half");
-            let pair = format!("{pair:04x}");
+            let pair = shared.pairs.iter().position(|pair| *pair == [proto, lip, rip, rport]);
+            let pair = hex16(FIRST_PAIR + pair.expect("its inbound half"));
             let key = [("src", rip), ("dst", lip), ("proto", proto), ("sport", rport)];
             by_ids.push(entry("pair_id_v4", key, "is_pair", [("id", &pair)]));
-            let variant = LAST_VARIANT - place(&mut shared.variants, ([vip, vport, proto], nexthop));
-            let id = format!("{:04x}", service(vip, proto, vport).expect("a service") | variant << 10);
+            let service = service(vip, proto, vport).expect("a service");
+            let way = (LAST_OF_SERVICE - place(&mut shared.ways_out, (service, nexthop))) << 10 | service;
             let address = [("src", vip), ("sport", vport), ("nexthop", nexthop)];
-            by_ids.push(entry("service_addr_v4", [("service", &id)], "from_service", address));
+            by_ids.push(entry("service_addr_v4", [("service", &hex16(way))], "from_service", address));
             let connection = shared.connections.get_mut(&(pair, lport)).expect("its inbound half");
             assert_eq!((connection.0, connection.1), (client, cport));
-            connection.2 = id;
+            connection.2 = hex16(way);
         }
-    }
-    for (at, [_, src, dst, dport, nexthop]) in shared.pairs.iter().enumerate() {
-        let address = [("src", *src), ("dst", dst), ("dport", dport), ("nexthop", nexthop)];
-        by_ids.push(entry("pair_v4", [("pair", &format!("{:04x}", FIRST_PAIR + at))], "to_pair", address));
     }
     for ((pair, lport), (client, cport, service)) in &shared.connections {
         let of = [("client", *client), ("cport", cport), ("service", service)];
         by_ids.push(entry("connection_v4", [("pair", pair), ("lport", lport)], "connection", of));
     }
-    assert_eq!((flows.len(), shared.connections.len(), shared.pairs.len(), shared.variants.len()), (5, 3, 3, 2));
+    let Shared { pairs, ways_in, ways_out, connections } = shared;
+    assert_eq!([flows.len(), connections.len(), pairs.len(), ways_in.len(), ways_out.len()], [5, 3, 2, 3, 2]);
     Vectors { entries: by_ids, cases: cases.into_iter().map(punted_if_moved).collect() }
 }
 

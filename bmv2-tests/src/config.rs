@@ -97,6 +97,8 @@ pub enum Attachment {
 /// The switch in front of the slow path, at the address all switches of the harness have.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SwitchConfig {
+    /// What it is: `bmv2` or `softnic`.
+    pub kind: String,
     /// Whether it is softnic in the same process, not a switch outside.
     pub is_inside: bool,
     /// Which sessions are offloaded, as in the file: `"established"` with its quotes, or a table.
@@ -110,14 +112,15 @@ pub struct SwitchConfig {
 }
 
 impl SwitchConfig {
-    /// The switch of this target. Policy `established`, or what the environment variable `CAROM_POLICY` names.
-    fn of(target: Target) -> Option<Self> {
-        if target == Target::None {
+    /// The switch of this network. Policy `established`, or what the environment variable `CAROM_POLICY` names.
+    fn of(topology: &Topology) -> Option<Self> {
+        if topology.target == Target::None {
             return None;
         }
         let policy = std::env::var("CAROM_POLICY").unwrap_or_else(|_| "established".to_owned());
         Some(SwitchConfig {
-            is_inside: target == Target::Softnic,
+            kind: topology.target.to_string(),
+            is_inside: topology.switch.is_none(),
             policy: format!("\"{policy}\""),
             retry: "1s".to_owned(),
             sweep: "5m".to_owned(),
@@ -183,7 +186,7 @@ impl Config {
         Config {
             workers: 1,
             sessions: SESSIONS,
-            switch: SwitchConfig::of(topology.target),
+            switch: SwitchConfig::of(topology),
             interfaces: match topology.arms {
                 Arms::One => vec![interface(0, BALANCER_BACK, Some(ROUTER_BACK))],
                 Arms::Two => vec![interface(0, BALANCER_FRONT, None), interface(1, BALANCER_BACK, Some(ROUTER_BACK))],
@@ -250,7 +253,7 @@ impl fmt::Display for Config {
 
 impl fmt::Display for SwitchConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.is_inside { "softnic" } else { "bmv2" };
+        let kind = &self.kind;
         writeln!(f, "[target]\nkind = \"{kind}\"\naddress = \"{ADDRESS}\"\ndevice_id = {DEVICE_ID}")?;
         writeln!(f, "election_id = {ELECTION_ID}")?;
         if !self.is_inside {

@@ -5,23 +5,29 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
-use carom_p4::artifacts::BMV2_P4INFO;
-use carom_p4::{Action as _, FlowV4Key, FlowV6Key, Key};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use carom_p4::artifacts::{BMV2_JSON, BMV2_P4INFO, PNA_P4INFO, PNA_SPEC};
+use carom_p4::artifacts::{bmv2_json_with_room_for, pna_spec_with_room_for};
+use carom_p4::{Action as _, FlowV4Key, FlowV6Key, Key, PortKey};
 use prost::Message;
-use runtime_client::pipeline::{Bmv2Json, Entries, Pipeline};
+use runtime_client::pipeline::{Bmv2Json, DeviceConfig, Entries, Pipeline, PnaSpec};
 use runtime_client::proto::p4::config::v1::P4Info;
 use runtime_client::proto::p4::v1::action::Param as WireParam;
 use runtime_client::proto::p4::v1::entity::Entity as Kind;
 use runtime_client::proto::p4::v1::field_match::FieldMatchType;
+use runtime_client::proto::p4::v1::forwarding_pipeline_config::Cookie;
+use runtime_client::proto::p4::v1::set_forwarding_pipeline_config_request::Action as SetAction;
 use runtime_client::proto::p4::v1::table_action::Type as ActionType;
-use runtime_client::proto::p4::v1::{CounterEntry, Entity, TableEntry};
+use runtime_client::proto::p4::v1::{
+    CounterEntry, Entity, ForwardingPipelineConfig, SetForwardingPipelineConfigRequest, TableEntry,
+};
 use runtime_client::write::{Action, Entry, Match, MatchValue, Outcome, Param, Update, WriteConfig};
-use runtime_client::{Address, Client, Config, ElectionId, Query, Standing};
+use runtime_client::{Address, Client, Config, ElectionId, Query, Role, Standing};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::netns::Netns;
 use crate::switch::ELECTION_ID;
+use crate::target::Target;
 
 /// How long the switch may take for one request.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -64,17 +70,24 @@ impl<'a> Control<'a> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         ensure!(id < ELECTION_ID, "no election ids are left below Carom's");
-        Self::connect(netns, address, id, Standing::is_connected)
+        Self::connect(netns, address, Role::default(), id, Standing::is_connected)
     }
 
     /// The primary controller, for tests without Carom.
     pub fn primary(netns: &'a Netns, address: &str) -> Result<Self> {
-        Self::connect(netns, address, ELECTION_ID, Standing::is_primary)
+        Self::connect(netns, address, Role::default(), ELECTION_ID, Standing::is_primary)
     }
 
-    fn connect(netns: &'a Netns, address: &str, id: u64, stands: fn(Standing) -> bool) -> Result<Self> {
+    /// The primary controller of another role, beside Carom's: for [`Control::push_again`]. BMv2 has one role for such things.
+    pub fn pusher(netns: &'a Netns, address: &str) -> Result<Self> {
+        let role = Role { name: "pusher".to_owned(), ..Role::default() };
+        Self::connect(netns, address, role, 1, Standing::is_primary)
+    }
+
+    fn connect(netns: &'a Netns, address: &str, role: Role, id: u64, stands: fn(Standing) -> bool) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let config = Config {
+            role,
             election_id: Some(ElectionId(id.into())),
             ..Config::new(Address::tcp(address), crate::switch::DEVICE_ID)
         };
@@ -97,10 +110,51 @@ impl<'a> Control<'a> {
         })
     }
 
-    /// Has the switch run a program, with empty tables unless it shows this cookie already.
-    pub fn bring_up(&self, program: &str, cookie: u64) -> Result<()> {
-        let p4info = P4Info::decode(BMV2_P4INFO)?;
-        let pipeline = Pipeline { p4info, device_config: Bmv2Json(program.to_owned().into()), cookie };
+    /// Has a switch of this kind run the program, with empty tables unless it shows this cookie already; and with less room
+    /// for the flows of each family than P4Info says, when `room` says how much.
+    pub fn bring_up(&self, kind: Target, room: Option<u64>, cookie: u64) -> Result<()> {
+        match kind {
+            Target::Bmv2 => {
+                let json = room.map_or_else(|| BMV2_JSON.into(), |flows| bmv2_json_with_room_for(flows).into());
+                self.run_program(BMV2_P4INFO, Bmv2Json(json), cookie)
+            }
+            Target::Softnic => {
+                let spec = room.map_or_else(|| PNA_SPEC.into(), |flows| pna_spec_with_room_for(flows).into());
+                self.run_program(PNA_P4INFO, PnaSpec(spec), cookie)
+            }
+            Target::None => bail!("the target none runs no program"),
+        }
+    }
+
+    /// Has softnic take its program once more, with all entries: one of two that differ in the size of a table nobody fills, in
+    /// turn, so that a pipeline is built for it and takes the place of the one that runs.
+    pub fn push_again(&self, which: usize) -> Result<()> {
+        let spec = std::str::from_utf8(PNA_SPEC)?;
+        let size = |entries: u64| format!("\tsize {entries:#x}\n");
+        let size_of = PortKey::TABLE.size;
+        let other = spec.replace(&size(size_of), &size(size_of + 1 + which as u64 % 2));
+        ensure!(other != spec, "the program has no table of {size_of} entries");
+        self.ask(async |client| {
+            let cookie = client.cookie().await?.context("the switch has no program")?;
+            let request = SetForwardingPipelineConfigRequest {
+                device_id: crate::switch::DEVICE_ID,
+                role: "pusher".to_owned(),
+                election_id: Some(ElectionId(1).into()),
+                action: SetAction::ReconcileAndCommit as i32,
+                config: Some(ForwardingPipelineConfig {
+                    p4info: Some(P4Info::decode(PNA_P4INFO)?),
+                    p4_device_config: other.clone().into(),
+                    cookie: Some(Cookie { cookie }),
+                }),
+                ..SetForwardingPipelineConfigRequest::default()
+            };
+            client.service()?.set_forwarding_pipeline_config(request).await?;
+            Ok(())
+        })
+    }
+
+    fn run_program(&self, p4info: &[u8], device_config: impl DeviceConfig + Sync, cookie: u64) -> Result<()> {
+        let pipeline = Pipeline { p4info: P4Info::decode(p4info)?, device_config, cookie };
         self.ask(async |client| Ok(client.bring_up(&pipeline, Entries::Clear).await?))?;
         Ok(())
     }

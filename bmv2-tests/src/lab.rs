@@ -44,6 +44,11 @@ impl Lab {
         Self::with(Topology::with_target(Arms::Two, load, target)?, configure)
     }
 
+    /// Starts everything for this target, with a switch of its own.
+    pub fn with_switch(target: Target, load: Load, configure: impl FnOnce(Config, Dual) -> Config) -> Result<Self> {
+        Self::with(Topology::with_switch(Arms::Two, load, target)?, configure)
+    }
+
     /// Starts everything in a network that is there.
     pub fn with(topology: Topology, configure: impl FnOnce(Config, Dual) -> Config) -> Result<Self> {
         let [rs1, rs2] = &topology.servers;
@@ -74,9 +79,9 @@ impl Lab {
         self.topology.client.run(work)
     }
 
-    /// The switch. Panics without one: the test is for targets that have it.
+    /// The switch. Panics without one: the test has not asked for it.
     pub fn switch(&self) -> &Switch {
-        self.topology.switch.as_ref().expect("a target with a switch")
+        self.topology.switch.as_ref().expect("a lab with a switch of its own")
     }
 
     /// A second controller of the switch, that reads.

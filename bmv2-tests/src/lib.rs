@@ -11,6 +11,7 @@
 pub mod balancer;
 pub mod blob;
 pub mod capture;
+pub mod churn;
 pub mod config;
 pub mod control;
 pub mod exec;

@@ -1,5 +1,5 @@
-//! BMv2 in front of the slow path: `simple_switch_grpc` in the balancer's namespace, with the cables that the slow path alone
-//! would have, and one more between the two.
+//! A switch in front of the slow path, BMv2 (`simple_switch_grpc`) or softnic (`carom softnic`), in the balancer's namespace,
+//! with the cables that the slow path alone would have, and one more between the two.
 //!
 //! ```text
 //!            ┌───────────── balancer's namespace ─────────────┐
@@ -8,20 +8,21 @@
 //!            └────────────────────────────────────────────────┘
 //! ```
 
+use std::fmt::Write;
 use std::fs::File;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use crate::balancer::wait;
+use crate::balancer::{self, wait};
 use crate::capture::{Capture, Way};
 use crate::control::Control;
 use crate::netns::Netns;
-use crate::target::simple_switch;
+use crate::target::{Target, simple_switch};
 
 /// The device's id in P4Runtime.
 pub const DEVICE_ID: u64 = 1;
@@ -43,6 +44,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A running switch. Dropping it kills the process; when a test fails it first prints the end of its output.
 #[derive(Debug)]
 pub struct Switch {
+    /// What it is.
+    kind: Target,
     /// The namespace it is in, which belongs to the topology.
     netns: String,
     /// What it calls its cables to the network, in the order of their ports from 1.
@@ -58,14 +61,14 @@ pub fn port_of(interface: usize) -> u16 {
 
 impl Switch {
     /// Makes the cable to the slow path and starts the switch, with no program, on these cables.
-    pub fn start(netns: &Netns, cables: &[&str], dir: PathBuf) -> Result<Self> {
+    pub fn start(kind: Target, netns: &Netns, cables: &[&str], dir: PathBuf) -> Result<Self> {
         netns.ip(&format!("link add {LINK} mtu {LINK_MTU} type veth peer name {SLOWPATH_DEVICE} mtu {LINK_MTU}"))?;
         for end in [LINK, SLOWPATH_DEVICE] {
             netns.exec(&["ethtool", "-K", end, "tx", "off", "tso", "off", "gso", "off", "gro", "off"])?;
             netns.ip(&format!("link set {end} up"))?;
         }
         let cables = cables.iter().map(|&name| name.to_owned()).collect();
-        let switch = Switch { netns: netns.name().to_owned(), cables, dir, child: Mutex::new(None) };
+        let switch = Switch { kind, netns: netns.name().to_owned(), cables, dir, child: Mutex::new(None) };
         switch.power_on(netns)?;
         Ok(switch)
     }
@@ -73,16 +76,11 @@ impl Switch {
     /// Starts the process, whose tables are then empty. It ends with the calling thread at the latest.
     pub fn power_on(&self, netns: &Netns) -> Result<()> {
         ensure!(netns.name() == self.netns, "the switch belongs into {}", self.netns);
-        let binary = simple_switch().context("no simple_switch_grpc in CAROM_BMV2 or PATH")?;
-        let mut command = netns.command(&binary);
-        // Without a place for its log BMv2 still writes every line, to nowhere, unless told not to.
-        command.args(["--no-p4", "--log-level", "off", "--device-id", &DEVICE_ID.to_string(), "--thrift-port", "9090"]);
-        // The default is a file that all switches of a machine share.
-        command.args(["--notifications-addr", &format!("ipc://{}", self.dir.join("switch.ipc").display())]);
-        for (i, cable) in self.cables.iter().enumerate() {
-            command.args(["-i", &format!("{}@{cable}", port_of(i))]);
-        }
-        command.args(["-i", &format!("{SLOWPATH_PORT}@{LINK}"), "--", "--grpc-server-addr", ADDRESS]);
+        let mut command = match self.kind {
+            Target::Bmv2 => self.bmv2(netns)?,
+            Target::Softnic => self.softnic(netns)?,
+            Target::None => bail!("the target none has no switch"),
+        };
         let log = File::options().create(true).append(true).open(self.log_path())?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("cannot start {command:?}"))?;
@@ -91,6 +89,40 @@ impl Switch {
         let up = wait(PATIENCE, listening);
         ensure!(up && self.is_running(), "the switch does not come up: {}", self.state());
         Ok(())
+    }
+
+    /// The number and the name of each cable.
+    fn ports(&self) -> impl Iterator<Item = (u16, &str)> {
+        let cables = self.cables.iter().enumerate().map(|(i, cable)| (port_of(i), cable.as_str()));
+        cables.chain([(SLOWPATH_PORT, LINK)])
+    }
+
+    fn bmv2(&self, netns: &Netns) -> Result<Command> {
+        let binary = simple_switch().context("no simple_switch_grpc in CAROM_BMV2 or PATH")?;
+        let mut command = netns.command(&binary);
+        // Without a place for its log BMv2 still writes every line, to nowhere, unless told not to.
+        command.args(["--no-p4", "--log-level", "off", "--device-id", &DEVICE_ID.to_string(), "--thrift-port", "9090"]);
+        // The default is a file that all switches of a machine share.
+        command.args(["--notifications-addr", &format!("ipc://{}", self.dir.join("switch.ipc").display())]);
+        for (number, cable) in self.ports() {
+            command.args(["-i", &format!("{number}@{cable}")]);
+        }
+        command.args(["--", "--grpc-server-addr", ADDRESS]);
+        Ok(command)
+    }
+
+    fn softnic(&self, netns: &Netns) -> Result<Command> {
+        let mut config =
+            format!("[p4runtime]\nlisten = \"{ADDRESS}\"\ndevice_id = {DEVICE_ID}\n[dpdk]\nmemory_mb = 256\n");
+        for (number, cable) in self.ports() {
+            // So that captures see what it sends.
+            write!(config, "[[port]]\nnumber = {number}\ndevice = \"af_packet:{cable},qdisc_bypass=0\"\n")?;
+        }
+        let path = self.dir.join("softnic.toml");
+        std::fs::write(&path, config)?;
+        let mut command = netns.command(&balancer::binary()?);
+        command.args(["softnic", "-c"]).arg(path);
+        Ok(command)
     }
 
     /// Kills the process: tables are lost, cables go dead.

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 pub enum Target {
     /// The slow path alone (the default).
     None,
-    /// The P4 program on softnic, in the process of the slow path.
+    /// The P4 program on softnic: in the process of the slow path, or where a test has to do with the switch in one of its own.
     Softnic,
     /// The P4 program on BMv2, `simple_switch_grpc`, in front of the slow path.
     Bmv2,

@@ -134,8 +134,18 @@ impl Topology {
         Self::with_target(arms, load, Target::from_env()?)
     }
 
-    /// [`Topology::with_load`] for this target.
+    /// [`Topology::with_load`] for this target. softnic is then in the balancer's process.
     pub fn with_target(arms: Arms, load: Load, target: Target) -> Result<Self> {
+        Self::build(arms, load, target, target == Target::Bmv2)
+    }
+
+    /// The same with a switch of its own, whatever its kind, that can be turned off, and whose cable can be listened on.
+    pub fn with_switch(arms: Arms, load: Load, target: Target) -> Result<Self> {
+        ensure!(target != Target::None, "the target none has no switch");
+        Self::build(arms, load, target, true)
+    }
+
+    fn build(arms: Arms, load: Load, target: Target, has_switch: bool) -> Result<Self> {
         let machine = machine_lock(load)?;
         let prefix = netns::unique_prefix();
         let dir = netns::work_dir(&prefix);
@@ -156,8 +166,9 @@ impl Topology {
         topology.configure_hosts()?;
         topology.connect()?;
         topology.address()?;
-        if target == Target::Bmv2 {
-            let switch = Switch::start(&topology.balancer, topology.balancer_interfaces(), topology.dir.clone());
+        if has_switch {
+            let cables = topology.balancer_interfaces();
+            let switch = Switch::start(target, &topology.balancer, cables, topology.dir.clone());
             topology.switch = Some(switch?);
         }
         Ok(topology)

@@ -4,6 +4,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Instant;
 
+use carom_p4::{FlowV4Key, FlowV6Key, Key};
 use dpdk::swx::Wire;
 use dpdk::{
     Consumer, Eal, EalConfig, LogLevel, Memory, Mempool, MempoolConfig, Port, PortConfig, Producer, Ring, RingMode,
@@ -32,11 +33,11 @@ use crate::worker::switch::{PortTraffic, PortsError};
 use crate::worker::{Outbox, Ports, Query, Sink, Source, Worker};
 
 /// Descriptors of each queue.
-const DESCRIPTORS: u16 = 1024;
+pub(crate) const DESCRIPTORS: u16 = 1024;
 /// Frames that may wait between two workers.
 const HANDOVER_RING: u32 = 1024;
-/// Buffers a worker keeps at hand.
-const MEMPOOL_CACHE: u32 = 256;
+/// Buffers a thread keeps at hand.
+pub(crate) const MEMPOOL_CACHE: u32 = 256;
 /// Services and servers that have counters of their own: as many as there are ids, since a reload may bring any.
 const COUNTED: usize = 1 << 16;
 
@@ -50,7 +51,7 @@ pub enum AssembleError {
     #[error("cannot make the packet buffers: {0}")]
     Mempool(#[from] dpdk::MempoolError),
     /// An interface.
-    #[error("interface \"{name}\": {source}")]
+    #[error("device of \"{name}\": {source}")]
     Port {
         /// Its name in the config.
         name: String,
@@ -93,6 +94,8 @@ pub struct Assembled {
     pub plan: Arc<Plan>,
     /// Control's ends of the rings to the workers.
     pub links: Vec<Link>,
+    /// The packets' buffers.
+    pub mempool: Mempool,
     /// The interfaces.
     pub ports: Vec<Port>,
     /// The next-hop table.
@@ -136,7 +139,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     let served = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let settings = target::settings(config, served)?;
     let secrets = Secrets::new(config.debug.seed)?;
-    let eal = Eal::init(eal_config(config))?;
+    let eal = Eal::init(eal_config(&config.dpdk, &config.devices()))?;
     let mempool = Mempool::new(&eal, "carom", mempool_config(config, workers))?;
     let devices = config.devices();
     let mut ports = open_ports(&devices, eal, &mempool, config.queues())?;
@@ -151,7 +154,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     let queues = start_ports(&devices, &mut ports, config.queues())?;
     let (softnic, mut queues) = match listener.zip(config.switch()) {
         Some((listener, switch)) => {
-            let (parts, ends) = inside(eal, switch, listener, queues, workers)?;
+            let (parts, ends) = inside(eal, config, switch, listener, queues)?;
             (Some(parts), ends)
         }
         None => (None, queues.into_iter().map(over_devices).collect()),
@@ -224,6 +227,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
         parts,
         plan,
         links,
+        mempool,
         ports,
         next_hops,
         compiler,
@@ -236,28 +240,28 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     })
 }
 
-fn eal_config(config: &Config) -> EalConfig {
-    let mb = config.dpdk.memory_mb;
+/// How DPDK is started for these devices.
+pub(crate) fn eal_config(dpdk: &config::types::Dpdk, devices: &[NamedDevice]) -> EalConfig {
+    let mb = dpdk.memory_mb;
     EalConfig {
-        memory: match config.dpdk.memory {
+        memory: match dpdk.memory {
             config::types::Memory::Auto => Memory::Auto { mb },
             config::types::Memory::Huge => Memory::Huge,
             config::types::Memory::Nohuge => Memory::NoHuge { mb },
         },
-        file_prefix: config.dpdk.file_prefix.clone(),
+        file_prefix: dpdk.file_prefix.clone(),
         // Virtual devices are made one by one when their ports are opened, so that each error is seen by itself.
         vdevs: Vec::new(),
-        pci: config
-            .devices()
-            .into_iter()
-            .filter_map(|device| match device.eal {
-                EalDevice::Allow(pci) => Some(pci),
+        pci: devices
+            .iter()
+            .filter_map(|device| match &device.eal {
+                EalDevice::Allow(pci) => Some(pci.clone()),
                 EalDevice::Vdev(_) => None,
             })
             .collect(),
         log_level: Some(LogLevel::Notice),
         log: Some(log_dpdk),
-        extra: config.dpdk.args.clone(),
+        extra: dpdk.args.clone(),
     }
 }
 
@@ -281,8 +285,13 @@ fn mempool_config(config: &Config, workers: usize) -> MempoolConfig {
         + punts
         + workers * (2 * MEMPOOL_CACHE as usize + 1024);
     let mtu = devices.iter().map(|device| device.mtu).max().unwrap_or(1500);
+    mempool(config.dpdk.mbufs, needed, mtu)
+}
+
+/// So many buffers for packets of at most `mtu` bytes: what the config says, or what is needed.
+pub(crate) fn mempool(wanted: Option<u32>, needed: usize, mtu: u16) -> MempoolConfig {
     MempoolConfig {
-        mbufs: config.dpdk.mbufs.unwrap_or(needed.max(8192) as u32 - 1),
+        mbufs: wanted.unwrap_or(needed.max(8192) as u32 - 1),
         cache: MEMPOOL_CACHE,
         // Ethernet header, VLAN tag and FCS beside the IP packet.
         data_room: mtu.saturating_add(64).max(2048),
@@ -290,7 +299,13 @@ fn mempool_config(config: &Config, workers: usize) -> MempoolConfig {
     }
 }
 
-fn open_ports(devices: &[NamedDevice], eal: Eal, mempool: &Mempool, queues: usize) -> Result<Vec<Port>, AssembleError> {
+/// Opens devices, each with so many queues both ways.
+pub(crate) fn open_ports(
+    devices: &[NamedDevice],
+    eal: Eal,
+    mempool: &Mempool,
+    queues: usize,
+) -> Result<Vec<Port>, AssembleError> {
     let open = |device: &NamedDevice| {
         let (EalDevice::Allow(text) | EalDevice::Vdev(text)) = &device.eal;
         let port_config = PortConfig {
@@ -310,9 +325,14 @@ fn open_ports(devices: &[NamedDevice], eal: Eal, mempool: &Mempool, queues: usiz
 }
 
 /// The queues of one thread, by device.
-type Queues = (Vec<dpdk::RxQueue>, Vec<dpdk::TxQueue>);
+pub(crate) type Queues = (Vec<dpdk::RxQueue>, Vec<dpdk::TxQueue>);
 
-fn start_ports(devices: &[NamedDevice], ports: &mut [Port], threads: usize) -> Result<Vec<Queues>, AssembleError> {
+/// Starts the devices, and gives each of so many threads one queue of each way and device.
+pub(crate) fn start_ports(
+    devices: &[NamedDevice],
+    ports: &mut [Port],
+    threads: usize,
+) -> Result<Vec<Queues>, AssembleError> {
     let mut queues: Vec<Queues> = (0..threads).map(|_| (Vec::new(), Vec::new())).collect();
     for (port, device) in ports.iter_mut().zip(devices) {
         let failed = |source| AssembleError::Port { name: device.name.clone(), source };
@@ -343,12 +363,12 @@ fn listen(config: &Config) -> Result<Option<TcpListener>, StartError> {
 /// The switch inside, with the devices for its ports, and the workers' ends of the rings to it.
 fn inside(
     eal: Eal,
+    config: &Config,
     switch: &Switch,
     listener: TcpListener,
     queues: Vec<Queues>,
-    workers: usize,
 ) -> Result<(Parts, Vec<WorkerQueues>), StartError> {
-    let (link, ends) = softnic::rings(&eal, workers)?;
+    let (link, ends) = softnic::rings(&eal, config.workers())?;
     let devices = queues.into_iter().flat_map(|(receive, transmit)| receive.into_iter().zip(transmit));
     let wire = |(port, queues): (&SwitchPort, _)| (u32::from(port.port), Box::new(queues) as Box<dyn Wire>);
     let mut wires: Vec<_> = switch.ports.iter().zip(devices).map(wire).collect();
@@ -359,7 +379,23 @@ fn inside(
     };
     let code = softnic::code(code)?;
     let ends = ends.into_iter().map(|(from, to)| (vec![Source::Ring(from)], vec![Sink::Ring(to)])).collect();
-    Ok((Parts { wires, listener, device_id: switch.device_id, cpu, code }, ends))
+    let server = softnic::Config {
+        device_id: switch.device_id,
+        sizes: flow_sizes(&config.limits),
+        code,
+        ..softnic::Config::default()
+    };
+    Ok((Parts { wires, listener, server, tls: None, cpu }, ends))
+}
+
+/// Room in the flow tables of a switch inside: no more than all sessions can take, where that is less than what the program
+/// says.
+fn flow_sizes(limits: &config::types::Limits) -> Vec<(String, u32)> {
+    let of = |table: carom_p4::Table, sessions: u32| {
+        let entries = 2 * u64::from(sessions);
+        (entries < table.size).then_some((table.name.to_owned(), entries as u32))
+    };
+    [of(FlowV4Key::TABLE, limits.sessions), of(FlowV6Key::TABLE, limits.sessions6)].into_iter().flatten().collect()
 }
 
 /// By RSS when every interface reports its key and table, by software otherwise. Behind a switch the link's counts for all

@@ -17,6 +17,7 @@ use tokio::sync::Mutex;
 use crate::config::{self, Compiler, Config};
 use crate::control::{Link, PortRecord, SessionFilter, SessionRecord};
 use crate::offload;
+use crate::softnic;
 use crate::target;
 use crate::worker::switch::PortTraffic;
 
@@ -138,6 +139,10 @@ pub struct Daemon {
     pub(crate) traffic: Vec<Arc<[PortTraffic]>>,
     /// By worker. Locked by control only, for the time of one question.
     pub(crate) links: Vec<Mutex<Link>>,
+    /// The packets' buffers.
+    pub(crate) mempool: dpdk::Mempool,
+    /// The switch in this process.
+    pub(crate) softnic: Option<softnic::Watch>,
     /// The offload manager; none when the slow path works alone.
     pub(crate) offload: Option<offload::Handle>,
     pub(crate) reloading: Mutex<Reloading>,

@@ -59,8 +59,8 @@ pub enum RunError {
     /// A worker ended by itself, which it never should.
     #[error("a worker thread ended unexpectedly; the balancer stops. Please report this with the log")]
     WorkerEnded,
-    /// The switch inside ended by itself, which it never should.
-    #[error("the switch inside ended unexpectedly; the balancer stops. Please report this with the log")]
+    /// softnic ended by itself, which it never should.
+    #[error("softnic ended unexpectedly; everything stops. Please report this with the log")]
     SoftnicEnded,
 }
 
@@ -91,6 +91,7 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
         parts,
         plan,
         links,
+        mempool,
         ports,
         next_hops,
         compiler,
@@ -128,6 +129,8 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
         plan: ArcSwap::new(plan),
         counters,
         next_hops,
+        mempool,
+        softnic: softnic.as_ref().map(|softnic| softnic.watch(port_names(&config))),
         ports,
         traffic,
         links: links.into_iter().map(Mutex::new).collect(),
@@ -155,6 +158,14 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
     doors.close().await;
     tracing::info!("stopped");
     if panicked > 0 { Err(RunError::WorkerEnded) } else { ended }
+}
+
+/// What the ports of the switch inside are called.
+fn port_names(config: &Config) -> Vec<(u32, String)> {
+    let Some(switch) = config.switch() else { return Vec::new() };
+    let interfaces = switch.ports.iter().zip(&config.interface);
+    let named = interfaces.map(|(port, interface)| (u32::from(port.port), interface.name.clone()));
+    named.chain([(switch.link_port.into(), "workers".to_owned())]).collect()
 }
 
 /// Starts a worker's thread.
@@ -252,14 +263,14 @@ impl Doors {
     }
 }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
+pub(crate) struct Signals {
+    pub(crate) terminate: Signal,
+    pub(crate) interrupt: Signal,
+    pub(crate) hangup: Signal,
 }
 
 impl Signals {
-    fn new() -> std::io::Result<Self> {
+    pub(crate) fn new() -> std::io::Result<Self> {
         Ok(Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

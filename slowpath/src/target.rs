@@ -11,7 +11,7 @@ use crate::offload::{Kind, Policy, Program, PuntRate, Settings, Tuning};
 
 /// A file for TLS cannot be read.
 #[derive(Debug, thiserror::Error)]
-#[error("target.tls.{key} = \"{}\": {source}", path.display())]
+#[error("{key} = \"{}\": {source}", path.display())]
 pub struct TlsFileError {
     /// The key that names it.
     pub key: &'static str,
@@ -69,9 +69,9 @@ fn policy(policy: target::Policy) -> Policy {
 fn read(files: &TlsFiles) -> Result<Tls, TlsFileError> {
     let file =
         |key, path: &Path| std::fs::read(path).map_err(|source| TlsFileError { key, path: path.to_owned(), source });
-    let authority = files.authority.as_ref().map(|path| file("ca", path)).transpose()?;
+    let authority = files.authority.as_ref().map(|path| file("target.tls.ca", path)).transpose()?;
     let identity = match &files.identity {
-        Some((cert, key)) => Some((file("cert", cert)?, file("key", key)?)),
+        Some((cert, key)) => Some((file("target.tls.cert", cert)?, file("target.tls.key", key)?)),
         None => None,
     };
     Ok(Tls { authority, identity, server_name: files.server_name.clone() })

@@ -15,7 +15,7 @@ use carom_p4::ID_PUNTS;
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::{assert_empty, lab_with_one_server, offloaded};
+use crate::{assert_empty, lab_with_switch, offloaded, one_server};
 
 /// Requests over the offloaded connection.
 const ROUNDS: usize = 1000;
@@ -196,10 +196,10 @@ fn told(lab: &Lab, client: SocketAddr) -> Both {
 }
 
 fn accounts(v6: bool) {
-    if crate::skipped_without_cable() {
+    if crate::skipped() {
         return;
     }
-    let mut lab = lab_with_one_server();
+    let mut lab = lab_with_switch(one_server);
     // The longer beginning.
     ["http", "http6"].into_iter().for_each(|name| lab.config.service_mut(name).toa = true);
     lab.reload().unwrap();

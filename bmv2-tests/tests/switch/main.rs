@@ -1,8 +1,10 @@
 //! What only shows with a switch in front of the slow path: the P4 program and real kernel TCP. On BMv2, or with
-//! `CAROM_TARGET=softnic` on softnic, as far as that is no question of the cable between the two.
+//! `CAROM_TARGET=softnic` on softnic: in the process of the slow path, and where a test unplugs the switch or listens on its
+//! cable, in one of its own.
 
 mod accounts;
 mod changes;
+mod churn;
 mod errors;
 mod flood;
 mod outage;
@@ -34,16 +36,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// True, after one visible line, when this machine cannot run them.
 fn skipped() -> bool {
-    skipped_for(netns::unavailable().or_else(|| target().unavailable()))
-}
-
-/// The same for tests that unplug the switch, or listen on its cable to the slow path.
-fn skipped_without_cable() -> bool {
-    let inside = "softnic is in the process of the slow path, with no cable between them";
-    skipped_for((target() == Target::Softnic).then_some(inside)) || skipped()
-}
-
-fn skipped_for(reason: Option<&str>) -> bool {
+    let reason = netns::unavailable().or_else(|| target().unavailable());
     if let Some(reason) = reason {
         // Straight to the descriptor: what goes through `eprintln!` is hidden while a test passes.
         let name = std::thread::current().name().unwrap_or("a test").to_owned();
@@ -57,12 +50,20 @@ fn lab(configure: impl FnOnce(Config, Dual) -> Config) -> Lab {
     Lab::on(target(), Load::Alone, |config, vip| configure(brisk(all_services(config, vip)), vip)).unwrap()
 }
 
-/// The same with one real server, so that its capture sees everything.
+/// The same with a switch of its own.
+fn lab_with_switch(configure: impl FnOnce(Config, Dual) -> Config) -> Lab {
+    Lab::with_switch(target(), Load::Alone, |config, vip| configure(brisk(all_services(config, vip)), vip)).unwrap()
+}
+
+/// One real server, so that its capture sees everything.
+fn one_server(mut config: Config, _: Dual) -> Config {
+    config.services.iter_mut().for_each(|service| *service = service.clone().weights(&[1]));
+    config
+}
+
+/// [`lab`] with one real server.
 fn lab_with_one_server() -> Lab {
-    lab(|mut config, _| {
-        config.services.iter_mut().for_each(|service| *service = service.clone().weights(&[1]));
-        config
-    })
+    lab(one_server)
 }
 
 /// Offload without thresholds, and short waits.

@@ -9,17 +9,17 @@ use bmv2_tests::balancer::{self, Balancer, wait};
 use bmv2_tests::http::{self, Connection};
 use bmv2_tests::lab::{HTTP, Lab};
 
-use crate::{assert_empty, lab, offloaded, offloaded_by};
+use crate::{assert_empty, lab_with_switch, offloaded, offloaded_by};
 
 /// Long enough to be noticed, short enough that TCP's repetitions outlast it.
 const AWAY: Duration = Duration::from_secs(2);
 
 #[test]
 fn connections_outlast_a_restart_of_the_switch() {
-    if crate::skipped_without_cable() {
+    if crate::skipped() {
         return;
     }
-    let lab = lab(|config, _| config.workers(2));
+    let lab = lab_with_switch(|config, _| config.workers(2));
     let service = lab.service(HTTP)[0];
     let mut open: Vec<Connection> = lab.on_client(|| (0..20).map(|_| Connection::open(service).unwrap()).collect());
     let before: Vec<String> = open.iter_mut().map(|it| it.get("/").unwrap().text()).collect();
@@ -61,10 +61,10 @@ fn connections_outlast_a_restart_of_the_switch() {
 /// A balancer that starts before its switch does waits for it.
 #[test]
 fn a_switch_that_starts_later_is_taken() {
-    if crate::skipped_without_cable() {
+    if crate::skipped() {
         return;
     }
-    let Lab { balancer, config, topology, http: _http, echo: _echo } = lab(|config, _| config);
+    let Lab { balancer, config, topology, http: _http, echo: _echo } = lab_with_switch(|config, _| config);
     drop(balancer);
     let switch = topology.switch.as_ref().unwrap();
     switch.power_off();

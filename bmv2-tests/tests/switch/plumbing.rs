@@ -6,7 +6,6 @@ use bmv2_tests::balancer::wait;
 use bmv2_tests::raw::RawSocket;
 use bmv2_tests::switch::{Punted, SLOWPATH_DEVICE, SLOWPATH_PORT, capture_injects, capture_punts, port_of, primary};
 use bmv2_tests::topology::{Arms, BALANCER_MACS, CLIENT, Load, Topology};
-use carom_p4::artifacts::BMV2_JSON;
 use carom_p4::{
     ID_PUNTS, InjectAction, InjectKey, LocalV4Action, LocalV4Key, PortAction, PortKey, Punt, SlowpathAction,
     SlowpathKey,
@@ -16,13 +15,13 @@ use carom_p4::{
 /// there, tagged too, reaches the client.
 #[test]
 fn arp_is_punted_and_the_answer_injected() {
-    if crate::skipped_without_cable() {
+    if crate::skipped() {
         return;
     }
-    let topology = Topology::with_target(Arms::Two, Load::Light, crate::target()).unwrap();
+    let topology = Topology::with_switch(Arms::Two, Load::Light, crate::target()).unwrap();
     let (vip, ns, worker) = (topology.vip().v4, &topology.balancer, 0);
     let control = primary(ns).unwrap();
-    control.bring_up(std::str::from_utf8(BMV2_JSON).unwrap(), 1).unwrap();
+    control.bring_up(crate::target(), None, 1).unwrap();
     control.insert(SlowpathKey { worker }, SlowpathAction::ToPort { port: SLOWPATH_PORT.into() }).unwrap();
     control.insert(InjectKey { port: SLOWPATH_PORT.into() }, InjectAction::Honour {}).unwrap();
     control.insert(PortKey { vid: port_of(0) }, PortAction::OutOf { port: port_of(0).into() }).unwrap();

@@ -6,7 +6,6 @@ use bmv2_tests::http::Connection;
 use bmv2_tests::lab::{HTTP, Lab, all_services};
 use bmv2_tests::switch;
 use bmv2_tests::topology::{Arms, Load, Topology};
-use carom_p4::artifacts::bmv2_json_with_room_for;
 
 use crate::{SOON, assert_empty, brisk};
 
@@ -16,7 +15,7 @@ const CONNECTIONS: usize = 500;
 
 /// The switch runs Carom's program already, but with less room: Carom goes by the cookie and keeps it.
 fn lab() -> Lab {
-    let topology = Topology::with_target(Arms::Two, Load::Alone, crate::target()).unwrap();
+    let topology = Topology::with_switch(Arms::Two, Load::Alone, crate::target()).unwrap();
     let (switch, ns) = (topology.switch.as_ref().unwrap(), &topology.balancer);
     let config = brisk(all_services(Config::new(&topology).workers(2), topology.vip()));
     let carom = Balancer::start(&topology, &config).unwrap();
@@ -30,7 +29,7 @@ fn lab() -> Lab {
     switch.power_off();
     switch.power_on(ns).unwrap();
     let control = switch::primary(ns).unwrap();
-    control.bring_up(&bmv2_json_with_room_for(ROOM as u64), cookie.unwrap()).unwrap();
+    control.bring_up(crate::target(), Some(ROOM as u64), cookie.unwrap()).unwrap();
     drop(control);
     Lab::with(topology, |config, vip| brisk(all_services(config.workers(2), vip))).unwrap()
 }
@@ -44,7 +43,7 @@ fn assert_alive(open: &mut [(Connection, String)]) {
 
 #[test]
 fn more_sessions_than_room_lose_nothing_and_use_it_again() {
-    if crate::skipped_without_cable() {
+    if crate::skipped() {
         return;
     }
     let lab = lab();

@@ -160,7 +160,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let servers = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let listener = servers.block_on(TcpListener::bind("127.0.0.1:0"))?;
     let address = listener.local_addr()?.to_string();
-    let config = server::Config { sizes: vec![("_flow_v4_0".into(), 1 << 18)], ..server::Config::default() };
+    let config = server::Config { sizes: vec![("flow_v4".into(), 1 << 18)], ..server::Config::default() };
     servers.spawn(Server::new(eal, engine, config).serve(listener, std::future::pending()));
     let own = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     own.block_on(measure(address, &counts))

@@ -134,6 +134,11 @@ fn find<'a>(specs: impl Iterator<Item = &'a str>, what: &'static str, p4: &str) 
     }
 }
 
+/// Which of these tables of a spec the compiler made of the table that P4Info calls so.
+pub fn table<'a>(specs: impl Iterator<Item = &'a str> + Clone, p4: &str) -> Option<&'a str> {
+    specs.clone().nth(find(specs, "table", p4).ok()?)
+}
+
 fn preamble(preamble: &Option<Preamble>) -> (u32, &str) {
     preamble.as_ref().map_or((0, ""), |preamble| (preamble.id, preamble.name.as_str()))
 }

@@ -31,6 +31,15 @@ pub fn bmv2_ids_json_with_room_for(flows: u64) -> String {
     with_room_for(flows, BMV2_IDS_JSON, &[InboundV4Key::TABLE, ConnectionV4Key::TABLE, FlowV6Key::TABLE])
 }
 
+/// [`PNA_SPEC`] likewise.
+pub fn pna_spec_with_room_for(flows: u64) -> String {
+    let mut spec = String::from_utf8_lossy(PNA_SPEC).into_owned();
+    for table in [FlowV4Key::TABLE, FlowV6Key::TABLE] {
+        spec = spec.replace(&format!("\tsize {:#x}\n", table.size), &format!("\tsize {flows:#x}\n"));
+    }
+    spec
+}
+
 fn with_room_for(flows: u64, json: &[u8], tables: &[Table]) -> String {
     let mut json = String::from_utf8_lossy(json).into_owned();
     for table in tables {

@@ -1,12 +1,13 @@
 //! Prometheus text (exposition format 0.0.4), written from the same counters as everything else. A scrape reads atomics, and
 //! what the offload manager says; it sends no message to a worker.
 
+mod softnic;
 mod target;
 
 use std::fmt::{Display, Write};
 
 use carom_p4::Punt;
-use fullnat::counters::Traffic;
+use fullnat::counters;
 use fullnat::plan::Plan;
 use fullnat::reason::DropReason;
 
@@ -14,6 +15,7 @@ use super::model::WorkerCounters;
 use super::source::{Source, TargetState};
 use super::view;
 use crate::daemon::InterfaceStats;
+use crate::softnic::Traffic;
 
 /// The content type of the text.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -52,6 +54,8 @@ const BUILD_INFO: Metric = gauge("carom_build_info", "version target", "Always 1
 const UPTIME: Metric = gauge("carom_uptime_seconds", "", "Seconds since the daemon started.");
 const GENERATION: Metric = gauge("carom_config_generation", "", "Counts the configs put in force; the first is 1.");
 const MEMORY: Metric = gauge("carom_memory_bytes", "hugepages", "Bytes taken for packets and sessions at the start.");
+const BUFFERS: Metric =
+    gauge("carom_packet_buffers", "state", "Packet buffers: free, and used by frames, rings and devices.");
 const CAPACITY: Metric = gauge("carom_session_capacity", "", "Most sessions at a time, over all workers.");
 const SESSIONS: Metric = gauge("carom_sessions", "worker family", "Sessions now.");
 const DROPS: Metric =
@@ -135,7 +139,7 @@ const PUNTED: Metric =
     counter("carom_worker_punted_packets_total", "worker reason", "Packets that came from the switch with its tag.");
 
 /// Traffic of one direction or both, and how to read it; the second text is the `direction` label.
-type TrafficMetric = (Metric, Option<&'static str>, fn(&Traffic) -> u64);
+type TrafficMetric = (Metric, Option<&'static str>, fn(&counters::Traffic) -> u64);
 
 const SERVICE_LABELS: &str = "service vip proto";
 const SERVER_LABELS: &str = "service vip proto server";
@@ -193,7 +197,7 @@ const INTERFACE: &[InterfaceMetric] = &[
 
 /// Every metric there is, each once, in the order it is written.
 pub fn all() -> Vec<Metric> {
-    let mut all = vec![BUILD_INFO, UPTIME, GENERATION, MEMORY, CAPACITY, SESSIONS];
+    let mut all = vec![BUILD_INFO, UPTIME, GENERATION, MEMORY, BUFFERS, CAPACITY, SESSIONS];
     all.extend(WORKER.iter().map(|m| m.0));
     all.extend(FORWARDED.map(|m| m.0));
     all.extend([PUNTED, DROPS]);
@@ -201,12 +205,13 @@ pub fn all() -> Vec<Metric> {
     all.extend([SERVER_ACTIVE, SERVER_WEIGHT]);
     all.extend(INTERFACE.iter().map(|m| m.0));
     all.extend(target::all());
+    all.extend(softnic::all());
     all.dedup_by_key(|m| m.name);
     all
 }
 
-/// The whole text.
-pub fn text(source: &impl Source, target: &TargetState) -> String {
+/// The whole text, with what the target says and what passed softnic.
+pub fn text(source: &impl Source, target: &TargetState, traffic: Option<&Traffic>) -> String {
     let mut out = Text::default();
     let plan = source.plan();
     let status = view::status(source, target);
@@ -214,12 +219,25 @@ pub fn text(source: &impl Source, target: &TargetState) -> String {
     out.one(UPTIME, &[], source.uptime().as_secs_f64());
     out.one(GENERATION, &[], plan.generation);
     out.one(MEMORY, &[("hugepages", &status.hugepages)], status.memory_bytes);
+    out.head(BUFFERS);
+    out.sample(BUFFERS, &[("state", &"free")], status.buffers_free);
+    out.sample(BUFFERS, &[("state", &"used")], status.buffers_used);
     out.one(CAPACITY, &[], status.session_capacity);
     workers(&mut out, source);
     services(&mut out, source, &plan);
     servers(&mut out, source, &plan);
     interfaces(&mut out, source);
     target::text(&mut out, target);
+    if let Some(traffic) = traffic {
+        softnic::text(&mut out, traffic);
+    }
+    out.0
+}
+
+/// The text of a softnic in a process of its own.
+pub fn softnic_text(traffic: &Traffic) -> String {
+    let mut out = Text::default();
+    softnic::text(&mut out, traffic);
     out.0
 }
 

@@ -45,6 +45,7 @@ use fullnat::offload;
 pub use socket::{AdminSocket, BindError};
 pub use source::{ForwardedOf, Source, TargetState};
 
+use crate::softnic;
 use error::ApiError;
 use model::*;
 
@@ -71,6 +72,16 @@ pub async fn serve_metrics<S: Source>(
     axum::serve(listener, metrics_router(source)).with_graceful_shutdown(shutdown).await
 }
 
+/// Answers `GET /metrics` for a softnic in a process of its own, until `shutdown` completes.
+pub async fn serve_softnic_metrics(
+    watch: softnic::Watch,
+    listener: tokio::net::TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    let router = Router::new().route("/metrics", get(softnic_prometheus)).with_state(watch);
+    axum::serve(listener, router).with_graceful_shutdown(shutdown).await
+}
+
 /// All routes of the admin socket.
 pub fn admin_router<S: Source>(source: Arc<S>) -> Router {
     Router::new()
@@ -80,7 +91,7 @@ pub fn admin_router<S: Source>(source: Arc<S>) -> Router {
         .route("/v1/sessions", get(sessions::<S>))
         .route("/v1/sessions/count", get(count_sessions::<S>))
         .route("/v1/ports", get(ports::<S>))
-        .route("/v1/drops", get(async |State(s): State<Arc<S>>| Json(view::drops(&*s, &s.target().await))))
+        .route("/v1/drops", get(drops::<S>))
         .route("/v1/workers", get(async |State(s): State<Arc<S>>| Json(view::workers(&*s))))
         .route("/v1/neighbors", get(async |State(s): State<Arc<S>>| Json(view::neighbors(&*s))))
         .route("/v1/interfaces", get(async |State(s): State<Arc<S>>| Json(view::interfaces(&*s))))
@@ -158,9 +169,14 @@ async fn ports<S: Source>(State(source): State<Arc<S>>) -> Result<Json<Ports>, A
     Ok(Json(view::ports(&*source, &records)))
 }
 
+async fn drops<S: Source>(State(source): State<Arc<S>>) -> Json<Drops> {
+    Json(view::drops(&*source, &source.target().await, source.softnic().await.as_ref()))
+}
+
 async fn targets<S: Source>(State(source): State<Arc<S>>) -> Result<Json<Targets>, ApiError> {
     let target = source.target().await.transpose()?;
-    Ok(Json(Targets { uptime_ms: view::uptime_ms(&*source), targets: target.into_iter().collect() }))
+    let ports = source.softnic().await.map(|traffic| traffic.ports).unwrap_or_default();
+    Ok(Json(Targets { uptime_ms: view::uptime_ms(&*source), targets: target.into_iter().collect(), ports }))
 }
 
 async fn reload<S: Source>(State(source): State<Arc<S>>) -> Result<Json<Reloaded>, ApiError> {
@@ -169,7 +185,17 @@ async fn reload<S: Source>(State(source): State<Arc<S>>) -> Result<Json<Reloaded
 }
 
 async fn prometheus<S: Source>(State(source): State<Arc<S>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&*source, &source.target().await))
+    let (target, traffic) = (source.target().await, source.softnic().await);
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(&*source, &target, traffic.as_ref()))
+}
+
+async fn softnic_prometheus(State(watch): State<softnic::Watch>) -> impl IntoResponse {
+    match watch.traffic().await {
+        Some(traffic) => {
+            ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::softnic_text(&traffic)).into_response()
+        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, "the switch has ended\n").into_response(),
+    }
 }
 
 async fn unknown_path(uri: Uri) -> ApiError {

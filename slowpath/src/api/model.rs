@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::daemon::InterfaceStats;
 use crate::offload;
+use crate::softnic;
 
 /// Any refusal: what is wrong, and what mends it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,10 @@ pub struct Status {
     pub hugepages: bool,
     /// Bytes taken for packets and sessions at the start.
     pub memory_bytes: u64,
+    /// Packet buffers that are free.
+    pub buffers_free: u64,
+    /// Packet buffers that frames, rings and devices hold.
+    pub buffers_used: u64,
     /// Workers.
     pub workers: usize,
     /// Interfaces.
@@ -400,6 +405,9 @@ pub struct Drops {
     /// What the switch dropped by itself, every reason by number; empty without target, and when it did not answer. Not
     /// part of `total`.
     pub switch: Vec<SwitchDrop>,
+    /// What a switch in this process dropped at its ports, every reason at each of them; empty without one. Neither part of
+    /// `total` nor of `switch`.
+    pub ports: Vec<softnic::Drop>,
 }
 
 /// Packets that the switch dropped for one reason.
@@ -503,6 +511,8 @@ pub struct Targets {
     pub uptime_ms: u64,
     /// The offload targets; none when the slow path works alone.
     pub targets: Vec<offload::Status>,
+    /// The ports of a switch in this process; empty without one.
+    pub ports: Vec<softnic::PortTraffic>,
 }
 
 /// `POST /v1/reload`: the config now in force.

@@ -15,6 +15,7 @@ use crate::daemon::{
     Daemon, InterfaceStats, LinkRecord, NeighborRecord, ReloadError, SessionPage, SessionsError, Settled, WorkerSilent,
 };
 use crate::offload;
+use crate::softnic;
 
 /// How the offload target stands; none when the slow path works alone.
 pub type TargetState = Option<Result<offload::Status, offload::Gone>>;
@@ -32,6 +33,8 @@ pub trait Source: Send + Sync + 'static {
     fn plan(&self) -> Arc<Plan>;
     /// Counters by worker.
     fn counters(&self) -> &[Arc<Counters>];
+    /// Packet buffers that are free, and those that are not.
+    fn buffers(&self) -> (u64, u64);
     /// Counters in the order of [`Plan::interfaces`]: the driver's, or behind a switch the workers' of its ports.
     fn interface_stats(&self) -> Vec<InterfaceStats>;
     /// The link to the switch; none when there is no switch.
@@ -49,6 +52,8 @@ pub trait Source: Send + Sync + 'static {
     fn ports(&self) -> impl Future<Output = Result<Vec<PortRecord>, WorkerSilent>> + Send;
     /// How the offload target stands.
     fn target(&self) -> impl Future<Output = TargetState> + Send;
+    /// What passed the switch in this process; none when it is elsewhere, or there is none, or it has ended.
+    fn softnic(&self) -> impl Future<Output = Option<softnic::Traffic>> + Send;
     /// What the target forwarded of these sessions; those it does not have are left out.
     fn forwarded(&self, sessions: Vec<(WorkerId, Place)>) -> impl Future<Output = ForwardedOf> + Send;
     /// Puts the config file in force again.
@@ -70,6 +75,10 @@ impl Source for Daemon {
 
     fn counters(&self) -> &[Arc<Counters>] {
         &self.counters
+    }
+
+    fn buffers(&self) -> (u64, u64) {
+        (self.mempool.available() as u64, self.mempool.in_use() as u64)
     }
 
     fn interface_stats(&self) -> Vec<InterfaceStats> {
@@ -102,6 +111,10 @@ impl Source for Daemon {
             Some(handle) => Some(handle.status().await),
             None => None,
         }
+    }
+
+    async fn softnic(&self) -> Option<softnic::Traffic> {
+        self.softnic.as_ref()?.traffic().await
     }
 
     async fn forwarded(&self, sessions: Vec<(WorkerId, Place)>) -> ForwardedOf {

@@ -14,6 +14,7 @@ use crate::config::switch::LINK;
 use crate::control::{PortRecord, SessionRecord};
 use crate::daemon::SessionPage;
 use crate::offload;
+use crate::softnic;
 
 /// Milliseconds since the start.
 pub fn uptime_ms(source: &impl Source) -> u64 {
@@ -42,6 +43,7 @@ pub fn target_kind(target: &TargetState) -> &str {
 pub fn status(source: &impl Source, target: &TargetState) -> Status {
     let plan = source.plan();
     let settled = source.settled();
+    let (buffers_free, buffers_used) = source.buffers();
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
@@ -57,6 +59,8 @@ pub fn status(source: &impl Source, target: &TargetState) -> Status {
         }),
         hugepages: settled.hugepages,
         memory_bytes: settled.memory_bytes,
+        buffers_free,
+        buffers_used,
         workers: source.counters().len(),
         interfaces: plan.interfaces.len(),
         services: plan.services().count(),
@@ -197,7 +201,7 @@ pub fn ports(source: &impl Source, records: &[PortRecord]) -> Ports {
 }
 
 /// `GET /v1/drops`.
-pub fn drops(source: &impl Source, target: &TargetState) -> Drops {
+pub fn drops(source: &impl Source, target: &TargetState, traffic: Option<&softnic::Traffic>) -> Drops {
     let drops: Vec<Drop> = DropReason::ALL
         .iter()
         .map(|&reason| {
@@ -212,7 +216,8 @@ pub fn drops(source: &impl Source, target: &TargetState) -> Drops {
         })
         .collect();
     let switch = switch_drops(target);
-    Drops { uptime_ms: uptime_ms(source), total: drops.iter().map(|d| d.total).sum(), drops, switch }
+    let ports = traffic.map(softnic::Traffic::drops).unwrap_or_default();
+    Drops { uptime_ms: uptime_ms(source), total: drops.iter().map(|d| d.total).sum(), drops, switch, ports }
 }
 
 /// What the switch drops of its own; nothing when there is none, or when it could not be asked.

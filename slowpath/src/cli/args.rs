@@ -20,10 +20,12 @@ pub struct Arguments {
 pub enum Command {
     /// Run the balancer until SIGTERM or SIGINT
     Run(ConfigFile),
+    /// Run a software switch alone, in a process of its own, until SIGTERM or SIGINT
+    Softnic(ConfigFile),
     /// Check a config file without starting anything
-    Check(ConfigFile),
+    Check(Check),
     /// Print the JSON Schema of the config file
-    Schema,
+    Schema(Schema),
     /// Measure the worker loop or the offload on this machine
     Bench {
         #[command(subcommand)]
@@ -41,6 +43,25 @@ pub struct ConfigFile {
     /// Config file
     #[arg(short, long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// `carom check`.
+#[derive(Clone, Debug, Args)]
+pub struct Check {
+    #[command(flatten)]
+    #[allow(missing_docs, reason = "clap would print it")]
+    pub file: ConfigFile,
+    /// The file is one of `carom softnic`
+    #[arg(long)]
+    pub softnic: bool,
+}
+
+/// `carom schema`.
+#[derive(Clone, Debug, Args)]
+pub struct Schema {
+    /// That of the file of `carom softnic`
+    #[arg(long)]
+    pub softnic: bool,
 }
 
 /// Commands that talk to a running balancer.

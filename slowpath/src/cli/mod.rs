@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use crate::run::RunError;
-use crate::{bench, config, run};
+use crate::{bench, config, run, softnic};
 
 pub use args::{Arguments, Bench, Command, Connect, Forward, Install, Ip, MemoryOptions, Proto};
 
@@ -54,19 +54,27 @@ pub fn main() -> ExitCode {
 
 fn dispatch(arguments: &Arguments) -> Result<ExitCode, Failure> {
     match &arguments.command {
-        Command::Run(file) => match run::run(&file.config) {
-            Ok(()) => {}
-            // Its lines begin with the file's name, as those of `carom check` do.
-            Err(RunError::Config(refused)) => {
-                let _ = writeln!(io::stderr(), "{refused}");
-                return Ok(ExitCode::from(config::EXIT_REFUSED));
-            }
-            Err(error) => return Err(Failure::Failed(error.to_string())),
-        },
-        Command::Check(file) => return Ok(config::check_command(&file.config)),
-        Command::Schema => show::print(&config::schema())?,
+        Command::Run(file) => return ended(run::run(&file.config)),
+        Command::Softnic(file) => return ended(softnic::run_alone(&file.config)),
+        Command::Check(check) if check.softnic => return Ok(config::check_softnic_command(&check.file.config)),
+        Command::Check(check) => return Ok(config::check_command(&check.file.config)),
+        Command::Schema(schema) if schema.softnic => show::print(&config::softnic_schema())?,
+        Command::Schema(_) => show::print(&config::schema())?,
         Command::Bench { bench } => bench::run(bench).map_err(|e| Failure::Failed(e.to_string()))?,
         Command::Show(show) => show::run(show)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// How a command went that ran until it was told to stop.
+fn ended(outcome: Result<(), RunError>) -> Result<ExitCode, Failure> {
+    match outcome {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // Its lines begin with the file's name, as those of `carom check` do.
+        Err(RunError::Config(refused)) => {
+            let _ = writeln!(io::stderr(), "{refused}");
+            Ok(ExitCode::from(config::EXIT_REFUSED))
+        }
+        Err(error) => Err(Failure::Failed(error.to_string())),
+    }
 }

@@ -53,6 +53,12 @@ pub const DEVICE_ID: RangeInclusive<u64> = 1..=i64::MAX as u64;
 /// P4Runtime's election ids: 0 stands for none (section 5 of the specification).
 pub const ELECTION_ID: RangeInclusive<u64> = 1..=i64::MAX as u64;
 
+/// Controllers of a role at a time.
+pub const CONTROLLERS: RangeInclusive<u32> = 1..=1024;
+
+/// Entries of a table of softnic.
+pub const ENTRIES: RangeInclusive<u32> = 1..=1 << 26;
+
 /// Punted packets in a second, and at once.
 pub const PUNT: RangeInclusive<u32> = 1..=100_000_000;
 

@@ -3,9 +3,12 @@
 
 use std::fs;
 
-use super::Config;
+use std::path::PathBuf;
+
 use super::path::KeyPath;
+use super::softnic::{ServerTls, SoftnicConfig};
 use super::target::Tls;
+use super::{Config, Problem, Source};
 
 /// The CPUs that are online, as the kernel lists them: `0-3,8`.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
@@ -13,30 +16,49 @@ const ONLINE: &str = "/sys/devices/system/cpu/online";
 impl Config {
     /// What this machine lacks, a line each.
     pub fn machine_warnings(&self) -> Vec<String> {
-        let mut problems = Vec::new();
-        let online = fs::read_to_string(ONLINE).ok().and_then(|list| parse_cpus(&list));
-        if let Some(online) = online {
-            if let Some(cpu) = self.target.cpu.filter(|cpu| !online.contains(cpu)) {
-                let message = format!("CPU {cpu} is not online on this machine, which has {} CPUs", online.len());
-                problems.push(self.source.problem(&KeyPath::key("target").join("cpu"), None, message));
-            }
-            let cpus = KeyPath::key("workers").join("cpus");
-            for (i, cpu) in self.workers.cpus.iter().enumerate().filter(|(_, cpu)| !online.contains(cpu)) {
-                let message = format!("CPU {cpu} is not online on this machine, which has {} CPUs", online.len());
-                problems.push(self.source.problem(&cpus.item(i), None, message));
-            }
-        }
+        let cpus = KeyPath::key("workers").join("cpus");
+        let cpus = self.workers.cpus.iter().enumerate().map(|(i, cpu)| (cpus.item(i), *cpu));
+        let target = KeyPath::key("target");
+        let mut problems =
+            offline(&self.source, self.target.cpu.map(|cpu| (target.join("cpu"), cpu)).into_iter().chain(cpus));
         if let Some(Tls { ca, cert, key, .. }) = &self.target.tls {
-            let tls = KeyPath::key("target").join("tls");
-            for (name, path) in [("ca", ca), ("cert", cert), ("key", key)] {
-                if let Some(path) = path.as_ref().filter(|path| !path.is_file()) {
-                    let message = format!("there is no file {} on this machine", path.display());
-                    problems.push(self.source.problem(&tls.join(name), None, message));
-                }
-            }
+            let files = [("ca", ca), ("cert", cert), ("key", key)].map(|(name, path)| (name, path.as_ref()));
+            problems.extend(missing(&self.source, &target.join("tls"), &files));
         }
         problems.iter().map(|problem| self.warning(problem)).collect()
     }
+}
+
+impl SoftnicConfig {
+    /// What this machine lacks, a line each.
+    pub fn machine_warnings(&self) -> Vec<String> {
+        let cpu = self.engine.cpu.map(|cpu| (KeyPath::key("engine").join("cpu"), cpu));
+        let mut problems = offline(&self.source, cpu.into_iter());
+        if let Some(ServerTls { cert, key, client_ca }) = &self.p4runtime.tls {
+            let files = [("cert", Some(cert)), ("key", Some(key)), ("client_ca", client_ca.as_ref())];
+            problems.extend(missing(&self.source, &KeyPath::key("p4runtime").join("tls"), &files));
+        }
+        problems.iter().map(|problem| self.warning(problem)).collect()
+    }
+}
+
+/// Those of these CPUs that this machine does not have.
+fn offline(source: &Source, cpus: impl Iterator<Item = (KeyPath, u16)>) -> Vec<Problem> {
+    let Some(online) = fs::read_to_string(ONLINE).ok().and_then(|list| parse_cpus(&list)) else { return Vec::new() };
+    let problem = |(at, cpu): (KeyPath, u16)| {
+        let message = format!("CPU {cpu} is not online on this machine, which has {} CPUs", online.len());
+        source.problem(&at, None, message)
+    };
+    cpus.filter(|(_, cpu)| !online.contains(cpu)).map(problem).collect()
+}
+
+/// Those of the files named by these keys below `at` that are not there.
+fn missing(source: &Source, at: &KeyPath, files: &[(&str, Option<&PathBuf>)]) -> Vec<Problem> {
+    let missing = files.iter().filter_map(|(key, path)| Some((key, path.filter(|path| !path.is_file())?)));
+    let problem = |(key, path): (&&str, &PathBuf)| {
+        source.problem(&at.join(key), None, format!("there is no file {} on this machine", path.display()))
+    };
+    missing.map(problem).collect()
 }
 
 /// Reads a list of ranges; `None` when it is none.

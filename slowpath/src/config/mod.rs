@@ -9,6 +9,7 @@
 //! - [`Config::check_reload`] refuses what cannot change without a restart. A reload is: `load`, `check_reload`, `compile`.
 //! - [`Config::warnings`] are about the config, [`Config::machine_warnings`] about the machine it is checked on.
 //! - [`check_command`] is `carom check`; [`schema`] and [`reference_markdown`] describe the file.
+//! - [`softnic`] is all of this for the file of `carom softnic`, a switch in a process of its own.
 
 mod bounds;
 pub mod compile;
@@ -20,6 +21,7 @@ mod problem;
 mod reference;
 mod reload;
 pub mod short;
+pub mod softnic;
 pub mod switch;
 pub mod target;
 pub mod timeouts;
@@ -33,13 +35,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use fullnat::route::Routes;
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use toml::de::DeTable;
 
 pub use compile::{CompileError, Compiler};
 pub use device::{Device, EalDevice, NamedDevice};
 pub use problem::{Problem, Refused};
-pub use reference::{reference_markdown, schema};
+pub use reference::{reference_markdown, schema, softnic_reference_markdown, softnic_schema};
+pub use softnic::{SoftnicConfig, load_softnic, parse_softnic};
 pub use switch::{Place, Switch, SwitchPort};
 pub use target::TargetCode;
 
@@ -137,11 +140,16 @@ impl Config {
 
     /// A warning as a line.
     fn warning(&self, problem: &Problem) -> String {
-        let mut line = String::new();
-        // Writing to a String never fails.
-        let _ = problem.write(&mut line, &self.path, "warning: ");
-        line
+        warning_line(problem, &self.path)
     }
+}
+
+/// A warning about the file at `path` as a line.
+fn warning_line(problem: &Problem, path: &Path) -> String {
+    let mut line = String::new();
+    // Writing to a String never fails.
+    let _ = problem.write(&mut line, path, "warning: ");
+    line
 }
 
 impl Source {
@@ -154,9 +162,12 @@ impl Source {
 
 /// Reads and checks a config file.
 pub fn load(path: &Path) -> Result<Config, Refused> {
-    let unreadable = |message| Problem { at: None, key: String::new(), message };
-    let text = read(path).map_err(|message| Refused { file: path.to_owned(), problems: vec![unreadable(message)] })?;
-    parse(&text, path)
+    parse(&read(path).map_err(|message| refused_as_a_whole(path, message))?, path)
+}
+
+/// A refusal that is about no key.
+fn refused_as_a_whole(path: &Path, message: String) -> Refused {
+    Refused { file: path.to_owned(), problems: vec![Problem { at: None, key: String::new(), message }] }
 }
 
 /// The text of a config file, or why there is none.
@@ -182,23 +193,25 @@ fn read(path: &Path) -> Result<String, String> {
 
 /// Checks the text of a config; `path` is what messages call it.
 pub fn parse(text: &str, path: &Path) -> Result<Config, Refused> {
-    let document = DeTable::parse(text).map_err(|error| syntax(text, path, &error))?;
-    let source = Source { text: text.to_owned(), places: Places::of(text, document.get_ref()) };
-    let file = decode(&document).map_err(|error| {
-        let offset = error.span.map(|span| span.start);
-        Refused { file: path.to_owned(), problems: vec![source.problem(&error.path, offset, error.message)] }
-    })?;
-    let (resolved, mut problems, mut warnings) = validate::validate(&file, &source);
-    if !problems.is_empty() {
-        problems.sort_by_key(|p| p.at);
-        return Err(Refused { file: path.to_owned(), problems });
-    }
+    let (file, source) = document::<File>(text, path)?;
+    let (resolved, problems, mut warnings) = validate::validate(&file, &source);
+    Refused::unless_empty(path, problems)?;
     warnings.sort_by_key(|p| p.at);
     Ok(Config { file, path: path.to_owned(), source, resolved, warnings })
 }
 
-fn decode(document: &toml::Spanned<DeTable<'_>>) -> Result<File, DecodeError> {
-    File::deserialize(decode::Table(document.get_ref()))
+/// Reads a text as a file of this type, and where its keys are.
+fn document<T: DeserializeOwned>(text: &str, path: &Path) -> Result<(T, Source), Refused> {
+    let document = DeTable::parse(text).map_err(|error| syntax(text, path, &error))?;
+    let source = Source { text: text.to_owned(), places: Places::of(text, document.get_ref()) };
+    let decoded: Result<T, DecodeError> = T::deserialize(decode::Table(document.get_ref()));
+    match decoded {
+        Ok(file) => Ok((file, source)),
+        Err(error) => {
+            let offset = error.span.map(|span| span.start);
+            Err(Refused { file: path.to_owned(), problems: vec![source.problem(&error.path, offset, error.message)] })
+        }
+    }
 }
 
 /// The first error of a text that is not TOML.
@@ -216,16 +229,32 @@ fn syntax(text: &str, path: &Path, error: &toml::de::Error) -> Refused {
 
 /// `carom check`: prints one line per problem to standard error and returns exit code 2, or says that all is well.
 pub fn check_command(path: &Path) -> ExitCode {
-    match load(path) {
+    let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    told(path, load(path), |config| {
+        let servers: usize = config.service.iter().map(|s| s.servers.len()).sum();
+        let words = format!("{}, {}", counted(config.service.len(), "service"), counted(servers, "server"));
+        (config.warnings().chain(config.machine_warnings()).collect(), words)
+    })
+}
+
+/// `carom check --softnic`: the same for a file of `carom softnic`.
+pub fn check_softnic_command(path: &Path) -> ExitCode {
+    told(path, load_softnic(path), |config| {
+        let words = format!("{} port{}", config.port.len(), if config.port.len() == 1 { "" } else { "s" });
+        (config.warnings().chain(config.machine_warnings()).collect(), words)
+    })
+}
+
+/// Prints what is wrong, or the warnings and a few words on what there is.
+fn told<T>(path: &Path, loaded: Result<T, Refused>, tell: impl FnOnce(&T) -> (Vec<String>, String)) -> ExitCode {
+    match loaded {
         Ok(config) => {
+            let (warnings, words) = tell(&config);
             // When nobody reads the words, the exit code still tells.
-            for line in config.warnings().chain(config.machine_warnings()) {
+            for line in warnings {
                 let _ = writeln!(io::stderr(), "{line}");
             }
-            let servers: usize = config.service.iter().map(|s| s.servers.len()).sum();
-            let counted = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-            let (services, servers) = (counted(config.service.len(), "service"), counted(servers, "server"));
-            let _ = writeln!(io::stdout(), "{}: ok: {services}, {servers}", path.display());
+            let _ = writeln!(io::stdout(), "{}: ok: {words}", path.display());
             ExitCode::SUCCESS
         }
         Err(refused) => {

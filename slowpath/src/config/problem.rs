@@ -1,7 +1,7 @@
 //! What is wrong with a config, in one line each.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// One thing that is wrong, or worth a warning.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +23,17 @@ pub struct Refused {
     pub problems: Vec<Problem>,
 }
 
+impl Refused {
+    /// Well, or these problems in the order of the file.
+    pub(super) fn unless_empty(file: &Path, mut problems: Vec<Problem>) -> Result<(), Refused> {
+        if problems.is_empty() {
+            return Ok(());
+        }
+        problems.sort_by_key(|problem| problem.at);
+        Err(Refused { file: file.to_owned(), problems })
+    }
+}
+
 impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, problem) in self.problems.iter().enumerate() {
@@ -37,7 +48,7 @@ impl fmt::Display for Refused {
 
 impl Problem {
     /// The problem as a line: `file:line:column: kind key: message`.
-    pub(super) fn write(&self, f: &mut impl fmt::Write, file: &std::path::Path, kind: &str) -> fmt::Result {
+    pub(super) fn write(&self, f: &mut impl fmt::Write, file: &Path, kind: &str) -> fmt::Result {
         write!(f, "{}:", file.display())?;
         if let Some((line, column)) = self.at {
             write!(f, "{line}:{column}:")?;

@@ -2,18 +2,25 @@
 
 use std::fmt::Write;
 
+use schemars::JsonSchema;
 use serde_json::{Map, Value};
 
+use super::softnic::SoftnicFile;
 use super::types::File;
 
 /// The JSON Schema of the config file, as text.
 pub fn schema() -> String {
-    format!("{:#}\n", document())
+    format!("{:#}\n", document::<File>())
 }
 
-/// The schema as a value, in the words of TOML.
-fn document() -> Value {
-    let mut schema = schemars::schema_for!(File).to_value();
+/// The JSON Schema of the config file of `carom softnic`, as text.
+pub fn softnic_schema() -> String {
+    format!("{:#}\n", document::<SoftnicFile>())
+}
+
+/// The schema of a file as a value, in the words of TOML.
+fn document<T: JsonSchema>() -> Value {
+    let mut schema = schemars::schema_for!(T).to_value();
     without_null(&mut schema);
     schema
 }
@@ -75,15 +82,40 @@ with the name of the key, and then nothing at all changes.
 
 ";
 
+const SOFTNIC_INTRODUCTION: &str = "\
+# Configuration of carom softnic
+
+<!-- Generated from the types in slowpath/src/config. To change it, change their comments, then run
+     `UPDATE_DOCS=1 cargo test -p carom --test config`. -->
+
+The config file of [a software switch in a process of its own](softnic.md#as-a-process-of-its-own):
+
+```toml
+";
+
+const SOFTNIC_AFTER_EXAMPLE: &str = "```
+
+`carom check --softnic -c FILE` checks a file without starting anything; `carom schema --softnic` prints the
+[JSON Schema](softnic.schema.json). Changes need a restart.
+
+";
+
 /// The configuration reference: `docs/src/configuration.md`.
 pub fn reference_markdown() -> String {
-    let schema = document();
-    let mut page = Page { schema: &schema, text: String::new() };
-    page.text.push_str(INTRODUCTION);
-    page.text.push_str(include_str!("../../../examples/carom.toml"));
-    page.text.push_str(AFTER_EXAMPLE);
+    page(&document::<File>(), &[INTRODUCTION, include_str!("../../../examples/carom.toml"), AFTER_EXAMPLE])
+}
+
+/// The reference of the file of `carom softnic`: `docs/src/softnic-configuration.md`.
+pub fn softnic_reference_markdown() -> String {
+    let example = include_str!("../../../examples/softnic/switch.toml");
+    page(&document::<SoftnicFile>(), &[SOFTNIC_INTRODUCTION, example, SOFTNIC_AFTER_EXAMPLE])
+}
+
+/// The page of a schema, which begins with these texts.
+fn page(schema: &Value, beginning: &[&str]) -> String {
+    let mut page = Page { schema, text: beginning.concat() };
     page.values();
-    for (key, property) in properties(&schema) {
+    for (key, property) in properties(schema) {
         page.section(key, property);
     }
     // One newline at the end of the file.

@@ -19,8 +19,8 @@ use crate::offload::Kind;
 pub struct Target {
     /// What it is. A change needs a restart.
     pub kind: TargetKind,
-    /// Where it serves P4Runtime: host and port. Needed with `bmv2`. With `softnic`, where others may reach it, an IP address
-    /// of this host; default: a free port of 127.0.0.1. A change needs a restart.
+    /// Where it serves P4Runtime: host and port. Needed with `link`. With `softnic` in this process, where others may reach
+    /// it, an IP address of this host; default: a free port of 127.0.0.1. A change needs a restart.
     pub address: Option<TargetAddress>,
     /// Its number there, not 0. A change needs a restart.
     #[schemars(range(min = *bounds::DEVICE_ID.start(), max = *bounds::DEVICE_ID.end()))]
@@ -33,11 +33,11 @@ pub struct Target {
     pub role: String,
     /// Reach the target by TLS. A change needs a restart.
     pub tls: Option<Tls>,
-    /// Carom's own device, whose other end is a port of the switch. Needed with `bmv2`; `softnic` has none. A change needs a
-    /// restart.
+    /// Carom's own device, whose other end is a port of the switch. Needed with `bmv2`. With `softnic` it says that the
+    /// switch is a process of its own, `carom softnic`; without it the switch is in this process. A change needs a restart.
     pub link: Option<Link>,
-    /// The CPU of the thread that forwards, with `softnic`; best one that no worker has. Default: any. A change needs a
-    /// restart.
+    /// The CPU of the thread that forwards, with `softnic` in this process; best one that no worker has. Default: any. A
+    /// change needs a restart.
     pub cpu: Option<u16>,
     /// How `softnic` runs its program. A change needs a restart.
     pub code: TargetCode,
@@ -89,7 +89,7 @@ pub enum TargetKind {
     None,
     /// the software switch BMv2, `simple_switch_grpc`
     Bmv2,
-    /// a software switch in the process of `carom run` itself, on DPDK's pipeline library
+    /// a software switch on DPDK's pipeline library, in the process of `carom run` itself or in one of its own
     Softnic,
 }
 

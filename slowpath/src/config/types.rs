@@ -24,7 +24,7 @@ pub struct File {
     pub interface: Vec<Interface>,
     /// The switch or SmartNIC that runs the P4 program and forwards established sessions. Without one Carom does the whole
     /// job alone, on interfaces with a `device`. With one the interfaces are the switch's ports, and Carom has one device of
-    /// its own: its `link` to the switch. With `softnic`, which is in the same process, interfaces keep their devices.
+    /// its own: its `link` to the switch. With `softnic` in the same process interfaces keep their devices.
     pub target: Target,
     /// Static routes, besides the interfaces' own prefixes and gateways.
     pub route: Vec<Route>,
@@ -61,10 +61,10 @@ pub struct Interface {
     /// The device: a PCI address such as `0000:03:00.0`; a short form `af_packet:eth0`, `af_xdp:eth0`, `tap:carom0`,
     /// `memif:/run/a.sock`, `pcap:in.pcap,out.pcap`, `ring:name`, `null`, `vhost:/run/v.sock`, `virtio_user:/run/v.sock`,
     /// each with DPDK's further arguments after commas; or a DPDK device such as `net_af_packet0,iface=eth0`. Needed
-    /// without a target, and with `softnic`. A change needs a restart.
+    /// unless the target has a `link`. A change needs a restart.
     #[serde(default)]
     pub device: Option<Device>,
-    /// The switch's port. Needed with `bmv2`, instead of `device`. A change needs a restart.
+    /// The switch's port. Needed with a target that has a `link`, instead of `device`. A change needs a restart.
     #[serde(default)]
     #[schemars(range(min = *bounds::PORT.start(), max = *bounds::PORT.end()))]
     pub port: Option<u16>,

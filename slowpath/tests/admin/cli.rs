@@ -6,6 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::Ordering;
 
 use carom::offload::{Gone, Status};
+use carom::softnic::{PortTraffic, Traffic};
 
 use crate::fake::{Fake, Served};
 
@@ -96,6 +97,20 @@ fn targets_for_people() {
     insta::assert_snapshot!("interfaces_behind_a_switch", shown(&served, "interfaces"));
     insta::assert_snapshot!("drops_of_a_switch", shown(&served, "drops"));
     insta::assert_snapshot!("drops_of_a_switch_all", shown(&served, "drops --all"));
+    // The ports of a switch in the process.
+    let port = |port: &str, number, port_full| PortTraffic {
+        port: port.to_owned(),
+        number,
+        rx_packets: 1_000_000,
+        tx_packets: 990_000,
+        port_full,
+        no_headroom: 0,
+    };
+    let traffic = Traffic { ports: vec![port("front", 1, 0), port("workers", 64, 12)], no_port: 3 };
+    *served.fake.traffic.lock().unwrap() = Some(traffic);
+    insta::assert_snapshot!("drops_at_the_ports", shown(&served, "drops"));
+    insta::assert_snapshot!("targets_with_ports", shown(&served, "targets"));
+    *served.fake.traffic.lock().unwrap() = None;
     // A target that was never reached.
     *served.fake.target.lock().unwrap() = Some(Ok(Status {
         address: "127.0.0.1:9559".to_owned(),

@@ -44,6 +44,8 @@ pub struct Fake {
     /// Whether workers answer.
     pub silent: Mutex<bool>,
     pub target: Mutex<TargetState>,
+    /// What passed a switch in the process.
+    pub traffic: Mutex<Option<carom::softnic::Traffic>>,
 }
 
 impl Source for Fake {
@@ -68,6 +70,10 @@ impl Source for Fake {
 
     fn counters(&self) -> &[Arc<Counters>] {
         &self.counters
+    }
+
+    fn buffers(&self) -> (u64, u64) {
+        (8000, 191)
     }
 
     fn interface_stats(&self) -> Vec<InterfaceStats> {
@@ -126,6 +132,10 @@ impl Source for Fake {
     async fn ports(&self) -> Result<Vec<PortRecord>, WorkerSilent> {
         self.answers()?;
         Ok(self.ports.clone())
+    }
+
+    async fn softnic(&self) -> Option<carom::softnic::Traffic> {
+        self.traffic.lock().unwrap().clone()
     }
 
     /// Each look finds ten more installs where time passes.
@@ -197,6 +207,7 @@ impl Fake {
             reload: Mutex::new(Ok(())),
             silent: Mutex::new(false),
             target: Mutex::new(None),
+            traffic: Mutex::new(None),
         }
     }
 

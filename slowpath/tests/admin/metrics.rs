@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use carom::api::metrics;
 use carom::offload::Gone;
+use carom::softnic::{PortTraffic, Traffic};
 
 use crate::fake::{Fake, target};
 
@@ -29,9 +30,26 @@ fn samples(text: &str) -> BTreeMap<String, f64> {
     samples
 }
 
+/// A switch in the process with one port.
+fn traffic() -> Traffic {
+    let port =
+        PortTraffic { port: "front".to_owned(), number: 1, rx_packets: 5, port_full: 2, ..PortTraffic::default() };
+    Traffic { ports: vec![port], no_port: 3 }
+}
+
+#[test]
+fn the_counts_of_a_softnic_are_the_same_in_its_own_process() {
+    let all = samples(&metrics::text(&Fake::new(), &None, Some(&traffic())));
+    let own = samples(&metrics::softnic_text(&traffic()));
+    assert_eq!(own["carom_softnic_rx_packets_total{port=\"front\"}"], 5.0);
+    assert_eq!(own["carom_softnic_dropped_packets_total{port=\"front\",reason=\"port_full\"}"], 2.0);
+    assert_eq!(own["carom_softnic_dropped_packets_total{port=\"\",reason=\"no_port\"}"], 3.0);
+    assert!(own.iter().all(|(name, value)| all.get(name) == Some(value)));
+}
+
 #[test]
 fn the_text_is_well_formed_and_complete() {
-    let samples = samples(&metrics::text(&Fake::new(), &Some(Ok(target()))));
+    let samples = samples(&metrics::text(&Fake::new(), &Some(Ok(target())), Some(&traffic())));
     for metric in metrics::all() {
         let known = samples.keys().any(|k| k.split('{').next() == Some(metric.name));
         assert!(known, "{} has no sample", metric.name);
@@ -42,7 +60,7 @@ fn the_text_is_well_formed_and_complete() {
 
 #[test]
 fn the_numbers_are_those_of_the_counters() {
-    let samples = samples(&metrics::text(&Fake::new(), &None));
+    let samples = samples(&metrics::text(&Fake::new(), &None, None));
     let expected = [
         ("carom_uptime_seconds", 273_906.0),
         ("carom_config_generation", 1.0),
@@ -77,7 +95,7 @@ fn the_numbers_are_those_of_the_counters() {
 
 #[test]
 fn the_target_has_metrics_of_its_own() {
-    let known = samples(&metrics::text(&Fake::new(), &Some(Ok(target()))));
+    let known = samples(&metrics::text(&Fake::new(), &Some(Ok(target())), None));
     let expected = [
         (
             "carom_target_info{kind=\"bmv2\",address=\"127.0.0.1:9559\",device_id=\"1\",role=\"\",election_id=\"3\",\
@@ -103,16 +121,16 @@ fn the_target_has_metrics_of_its_own() {
         let about = |name: &str| name.starts_with("carom_target") || name.starts_with("carom_switch");
         samples(text).into_iter().filter(|(name, _)| about(name)).collect()
     };
-    assert_eq!(of_target(&metrics::text(&Fake::new(), &None)), []);
+    assert_eq!(of_target(&metrics::text(&Fake::new(), &None, None)), []);
     // A manager that has ended is no target that is fine.
     let zero = ["carom_target_connected", "carom_target_primary", "carom_target_ready"].map(|n| (n.to_owned(), 0.0));
-    assert_eq!(of_target(&metrics::text(&Fake::new(), &Some(Err(Gone)))), zero);
+    assert_eq!(of_target(&metrics::text(&Fake::new(), &Some(Err(Gone)), None)), zero);
 }
 
 #[test]
 fn the_link_to_a_switch_is_one_more_interface() {
     let link = "carom_interface_rx_packets_total{interface=\"target.link\"}";
-    let samples = |fake: &Fake| samples(&metrics::text(fake, &None));
+    let samples = |fake: &Fake| samples(&metrics::text(fake, &None, None));
     assert_eq!(samples(&Fake::new()).get(link), None);
     assert_eq!(samples(&Fake::offloading()).get(link), Some(&70.0));
 }

@@ -30,6 +30,12 @@ fn the_schema_is_fresh() {
     fresh("docs/src/config.schema.json", &config::schema());
 }
 
+#[test]
+fn the_reference_and_the_schema_of_softnic_are_fresh() {
+    fresh("docs/src/softnic-configuration.md", &config::softnic_reference_markdown());
+    fresh("docs/src/softnic.schema.json", &config::softnic_schema());
+}
+
 /// All keys a schema has, at any depth.
 fn keys(schema: &Value, found: &mut BTreeSet<String>) {
     match schema {
@@ -45,14 +51,18 @@ fn keys(schema: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn the_config_of_everything_has_every_key() {
-    let mut found = BTreeSet::new();
-    keys(&serde_json::from_str(&config::schema()).unwrap(), &mut found);
-    assert!(found.len() > 50);
-    let text = read(&root().join("slowpath/tests/configs/good/everything.toml"));
-    let words: BTreeSet<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
-    let missing: Vec<_> = found.iter().filter(|key| !words.contains(key.as_str())).collect();
-    assert!(missing.is_empty(), "not in everything.toml: {missing:?}");
+fn the_configs_of_everything_have_every_key() {
+    for (schema, file, most) in
+        [(config::schema(), "good/everything.toml", 50), (config::softnic_schema(), "softnic/everything.toml", 15)]
+    {
+        let mut found = BTreeSet::new();
+        keys(&serde_json::from_str(&schema).unwrap(), &mut found);
+        assert!(found.len() > most);
+        let text = read(&root().join("slowpath/tests/configs").join(file));
+        let words: BTreeSet<&str> = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+        let missing: Vec<_> = found.iter().filter(|key| !words.contains(key.as_str())).collect();
+        assert!(missing.is_empty(), "not in {file}: {missing:?}");
+    }
 }
 
 #[test]
@@ -63,7 +73,9 @@ fn every_key_is_described() {
             assert!(!property["description"].as_str().unwrap().contains("[`"), "{at}.{key} has a link of rustdoc");
         }
     }
-    let schema: Value = serde_json::from_str(&config::schema()).unwrap();
-    check("", &schema);
-    schema["$defs"].as_object().unwrap().iter().for_each(|(name, definition)| check(name, definition));
+    for schema in [config::schema(), config::softnic_schema()] {
+        let schema: Value = serde_json::from_str(&schema).unwrap();
+        check("", &schema);
+        schema["$defs"].as_object().unwrap().iter().for_each(|(name, definition)| check(name, definition));
+    }
 }

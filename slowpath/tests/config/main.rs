@@ -7,6 +7,7 @@ mod files;
 mod noise;
 mod reload;
 mod schema;
+mod softnic;
 mod values;
 
 use std::path::{Path, PathBuf};

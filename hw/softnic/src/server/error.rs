@@ -47,6 +47,29 @@ impl From<LoadError> for Status {
     }
 }
 
+/// Certificate and key are none, or not of each other.
+#[derive(Debug)]
+pub struct TlsError(tonic::transport::Error);
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The outermost only says that it is about transport.
+        let mut cause: &dyn std::error::Error = &self.0;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        write!(f, "{cause}")
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+impl From<tonic::transport::Error> for TlsError {
+    fn from(error: tonic::transport::Error) -> TlsError {
+        TlsError(error)
+    }
+}
+
 /// The canonical code of an update that was not applied.
 fn code(error: EntryError) -> Code {
     match error {

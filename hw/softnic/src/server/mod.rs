@@ -25,14 +25,14 @@ use dpdk::Eal;
 use dpdk::swx::Code;
 use p4runtime_proto::p4::v1::p4_runtime_server::P4RuntimeServer;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server as Transport;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Certificate, Identity, Server as Transport, ServerTlsConfig};
 
 use crate::engine::Engine;
 use service::Service;
 use state::State;
 
-pub use error::LoadError;
+pub use error::{LoadError, TlsError};
 
 /// Messages above this size are refused.
 const LONGEST_MESSAGE: usize = 64 << 20;
@@ -46,10 +46,22 @@ pub struct Config {
     pub device_id: u64,
     /// More controllers of a role are refused.
     pub most_controllers: usize,
-    /// Tables, by their names in the spec, that have room for other numbers of entries than the program says.
+    /// Tables, by their names in P4Info, that have room for other numbers of entries than the program says. Those that a
+    /// program does not have are passed over.
     pub sizes: Vec<(String, u32)>,
     /// How programs are run.
     pub code: Code,
+}
+
+/// What a server shows, and wants to be shown, by TLS. All of it PEM.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Its certificate, and those between it and its authority.
+    pub certificate: Vec<u8>,
+    /// The key of the certificate.
+    pub key: Vec<u8>,
+    /// Who signs the certificates of controllers, which then need one; none: anybody may come.
+    pub client_authority: Option<Vec<u8>>,
 }
 
 impl Default for Config {
@@ -61,12 +73,28 @@ impl Default for Config {
 /// A P4Runtime server.
 pub struct Server {
     service: Service,
+    transport: Transport,
 }
 
 impl Server {
     /// A server that gives its programs to this engine. It starts without a program.
     pub fn new(eal: Eal, engine: Engine, config: Config) -> Server {
-        Server { service: Service { state: Arc::new(Mutex::new(State::new(eal, engine, config))) } }
+        let state = Arc::new(Mutex::new(State::new(eal, engine, config)));
+        Server { service: Service { state }, transport: Transport::builder() }
+    }
+
+    /// The same, reached by TLS only.
+    ///
+    /// # Errors
+    ///
+    /// When certificate and key are none, or not of each other.
+    pub fn with_tls(mut self, tls: Tls) -> Result<Server, TlsError> {
+        let mut config = ServerTlsConfig::new().identity(Identity::from_pem(tls.certificate, tls.key));
+        if let Some(authority) = tls.client_authority {
+            config = config.client_ca_root(Certificate::from_pem(authority));
+        }
+        self.transport = self.transport.tls_config(config)?;
+        Ok(self)
     }
 
     /// Serves the connections of this listener until `stop` is done.
@@ -75,7 +103,7 @@ impl Server {
     ///
     /// When the listener fails.
     pub async fn serve(
-        self,
+        mut self,
         listener: TcpListener,
         stop: impl Future<Output = ()>,
     ) -> Result<(), tonic::transport::Error> {
@@ -90,10 +118,9 @@ impl Server {
         let server = P4RuntimeServer::new(self.service)
             .max_decoding_message_size(LONGEST_MESSAGE)
             .max_encoding_message_size(LONGEST_MESSAGE);
-        let serve = Transport::builder()
-            .tcp_nodelay(true)
-            .add_service(server)
-            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), stop);
+        // Answers to single writes do not wait for more to send.
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        let serve = self.transport.add_service(server).serve_with_incoming_shutdown(incoming, stop);
         tokio::select! {
             done = serve => done,
             () = sweep => Ok(()),

@@ -23,6 +23,7 @@ use super::write::Batch;
 use super::{Config, LoadError};
 use crate::engine::Engine;
 use crate::guard;
+use crate::names;
 use crate::spec::Spec;
 use crate::tables::Tables;
 
@@ -121,7 +122,8 @@ impl State {
         let text = str::from_utf8(&config.p4_device_config).map_err(|_| LoadError::Text)?;
         let mut spec = Spec::parse(text).map_err(LoadError::Spec)?;
         for (table, size) in &self.config.sizes {
-            spec.resize(table, *size);
+            let of_spec = names::table(spec.tables.iter().map(|table| table.name.as_str()), table).map(str::to_owned);
+            of_spec.into_iter().for_each(|name| _ = spec.resize(&name, *size));
         }
         let program = guard::program(&spec).map_err(LoadError::Spec)?;
         let (pipeline, control) =

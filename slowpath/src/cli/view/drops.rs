@@ -36,8 +36,11 @@ pub fn drops(now: &Drops, before: Option<&Drops>, look: Look, all: bool) -> Stri
             cells
         })
         .collect();
-    let parts =
-        [(!rows.is_empty()).then(|| table(&columns, rows, Some(look.width))), switch_drops(now, before, look, all)];
+    let parts = [
+        (!rows.is_empty()).then(|| table(&columns, rows, Some(look.width))),
+        switch_drops(now, before, look, all),
+        port_drops(now, before, look, all),
+    ];
     let parts: Vec<_> = parts.into_iter().flatten().collect();
     if parts.is_empty() { "no packet was dropped\n".to_owned() } else { parts.join("\n") }
 }
@@ -52,6 +55,22 @@ fn switch_drops(now: &Drops, before: Option<&Drops>, look: Look, all: bool) -> O
         .map(|d| {
             let row = Counting { look, seconds: seconds(now, before), now: d, before: past.get(&d.number).copied() };
             vec![d.reason.clone(), d.number.to_string(), row.show(|d| d.total), d.text.clone()]
+        })
+        .collect();
+    (!rows.is_empty()).then(|| table(&columns, rows, Some(look.width)))
+}
+
+/// What a switch in the balancer's process dropped at its ports.
+fn port_drops(now: &Drops, before: Option<&Drops>, look: Look, all: bool) -> Option<String> {
+    let past = by_key(before.map_or(&[][..], |b| &b.ports), |d| (d.reason.as_str(), d.port.as_str()));
+    let packets = if look.watch { "PKT/S" } else { "PACKETS" };
+    let columns = [("AT ITS PORTS", Left), ("PORT", Left), (packets, Right), ("WHAT HAPPENED", Left)];
+    let shown = now.ports.iter().filter(|d| all || d.total > 0);
+    let rows: Vec<_> = shown
+        .map(|d| {
+            let past = past.get(&(d.reason.as_str(), d.port.as_str())).copied();
+            let row = Counting { look, seconds: seconds(now, before), now: d, before: past };
+            vec![d.reason.clone(), d.port.clone(), row.show(|d| d.total), d.text.clone()]
         })
         .collect();
     (!rows.is_empty()).then(|| table(&columns, rows, Some(look.width)))

@@ -26,8 +26,24 @@ impl View for Targets {
             let parts = [headlines(&row), tables(&row), operations(&row), failures(&row), switch(&row)];
             parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
         };
-        self.targets.iter().map(one).collect::<Vec<_>>().join("\n")
+        let mut parts: Vec<_> = self.targets.iter().map(one).collect();
+        parts.extend((!self.ports.is_empty()).then(|| ports(self, before, look)));
+        parts.join("\n")
     }
+}
+
+/// What passed the ports of a switch in the balancer's process.
+fn ports(now: &Targets, before: Option<&Targets>, look: Look) -> String {
+    let past = by_key(before.map_or(&[][..], |b| &b.ports), |port| port.number);
+    let (rx, tx) = if look.watch { ("RX PKT/S", "TX PKT/S") } else { ("RX PACKETS", "TX PACKETS") };
+    let columns = [("PORT", Left), ("NO", Right), (rx, Right), (tx, Right), ("DROPPED", Right)];
+    let rows = now.ports.iter().map(|port| {
+        let row = Counting { look, seconds: seconds(now, before), now: port, before: past.get(&port.number).copied() };
+        let counts =
+            [row.show(|p| p.rx_packets), row.show(|p| p.tx_packets), row.show(|p| p.port_full + p.no_headroom)];
+        [vec![port.port.clone(), port.number.to_string()], counts.to_vec()].concat()
+    });
+    table(&columns, rows, None)
 }
 
 /// What is no table: names to the left, values to the right.

@@ -3,6 +3,7 @@
 mod network;
 mod service;
 mod settings;
+pub(super) mod softnic;
 mod target;
 
 use std::collections::HashMap;

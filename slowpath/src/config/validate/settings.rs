@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::Report;
 use crate::config::bounds;
 use crate::config::path::KeyPath;
-use crate::config::types::{Admin, Dpdk, File, Limits, Protocol, Workers};
+use crate::config::types::{Admin, Dpdk, File, Limits, Metrics, Protocol, Workers};
 use crate::config::value::Duration;
 
 /// Sessions keep 32 bits of a time in milliseconds, which tell apart what is less than 24 days away.
@@ -20,12 +20,12 @@ const OWN_ARGS: &[(&str, &str)] = &[
     ("--no-huge", "memory = \"nohuge\" in [dpdk]"),
     ("-m", "memory_mb in [dpdk]"),
     ("--file-prefix", "file_prefix in [dpdk]"),
-    ("--vdev", "device of an [[interface]], or of link in [target]"),
-    ("-a", "device of an [[interface]], or of link in [target]"),
-    ("--allow", "device of an [[interface]], or of link in [target]"),
-    ("-l", "cpus in [workers]"),
-    ("-c", "cpus in [workers]"),
-    ("--lcores", "cpus in [workers]"),
+    ("--vdev", "device of an [[interface]], of link in [target], or of a [[port]]"),
+    ("-a", "device of an [[interface]], of link in [target], or of a [[port]]"),
+    ("--allow", "device of an [[interface]], of link in [target], or of a [[port]]"),
+    ("-l", "cpus in [workers], or cpu of softnic"),
+    ("-c", "cpus in [workers], or cpu of softnic"),
+    ("--lcores", "cpus in [workers], or cpu of softnic"),
 ];
 
 /// Checks everything that is not an interface, route, pool or service.
@@ -44,12 +44,7 @@ pub(super) fn check(file: &File, report: &mut Report<'_>) {
     }
     check_timeouts(&file.timeouts.entries(), &KeyPath::key("timeouts"), report);
     check_admin(&file.admin, report);
-    if file.metrics.address().is_some_and(|address| address.port() == 0) {
-        report.error(
-            &KeyPath::key("metrics").join("listen"),
-            "port 0; write the port to serve metrics at, for example 9100",
-        );
-    }
+    check_metrics(&file.metrics, report);
     if file.debug.seed.is_some() {
         report.warn(&KeyPath::key("debug").join("seed"), "hash keys are known to everybody: for tests only");
     }
@@ -95,7 +90,7 @@ fn check_workers(workers: &Workers, report: &mut Report<'_>) {
     }
 }
 
-fn check_dpdk(dpdk: &Dpdk, report: &mut Report<'_>) {
+pub(super) fn check_dpdk(dpdk: &Dpdk, report: &mut Report<'_>) {
     let path = KeyPath::key("dpdk");
     within(&path.join("memory_mb"), dpdk.memory_mb, &bounds::MEMORY_MB, report);
     if let Some(mbufs) = dpdk.mbufs {
@@ -115,6 +110,13 @@ fn check_dpdk(dpdk: &Dpdk, report: &mut Report<'_>) {
         } else if arg.is_empty() || arg.chars().any(|c| c.is_whitespace() || c.is_control()) {
             report.error(&at, format!("\"{arg}\" is not one argument; write each as an item of its own"));
         }
+    }
+}
+
+pub(super) fn check_metrics(metrics: &Metrics, report: &mut Report<'_>) {
+    if metrics.address().is_some_and(|address| address.port() == 0) {
+        let at = KeyPath::key("metrics").join("listen");
+        report.error(&at, "port 0; write the port to serve metrics at, for example 9100");
     }
 }
 

@@ -10,13 +10,13 @@ use super::{Owners, Report, Role, family};
 use crate::config::bounds;
 use crate::config::path::KeyPath;
 use crate::config::switch::{LINK, Place, PuntLimit, Switch, SwitchPort, TlsFiles};
-use crate::config::target::{Link, Policy, Target, TargetCode, Tls};
+use crate::config::target::{Link, Policy, Target, TargetCode, TargetKind, Tls};
 use crate::config::types::{File, Interface};
 use crate::config::value::Duration;
 use crate::offload::Kind;
 
 /// Debian's DPDK has room for 32 ports (`RTE_MAX_ETHPORTS`).
-const MAX_DEVICES: usize = 32;
+pub(super) const MAX_DEVICES: usize = 32;
 
 /// Waits and sweeps beyond this are slips of the pen.
 const MAX_WAIT: Duration = Duration::from_secs(24 * 3600);
@@ -50,8 +50,8 @@ pub(super) fn check(file: &File, owners: &Owners, report: &mut Report<'_>) -> Op
     check_room(file, owners, report);
     warn_of_mtus(&file.interface, report);
     let connection = match kind {
-        Kind::Bmv2 => check_outside(file, &path, report),
-        Kind::Softnic => check_inside(file, &path, report),
+        Kind::Softnic if target.link.is_none() => check_inside(file, &path, report),
+        Kind::Bmv2 | Kind::Softnic => check_outside(file, &path, report),
     };
     let (Some(Connection { place, address, link_port, ports }), true) = (connection, settings_fine) else {
         return None;
@@ -85,11 +85,11 @@ fn check_outside(file: &File, path: &KeyPath, report: &mut Report<'_>) -> Option
     let link = check_link(target, path, report);
     let ports = check_ports(&file.interface, target.link.as_ref(), report);
     if target.cpu.is_some() {
-        report.error(&path.join("cpu"), "is for softnic, which forwards on this machine: remove cpu");
+        report.error(&path.join("cpu"), "is for a softnic in this process: remove cpu");
         return None;
     }
     if target.code != TargetCode::Interpreted {
-        report.error(&path.join("code"), "is for softnic, which runs its program on this machine: remove code");
+        report.error(&path.join("code"), "is for a softnic in this process: remove code");
         return None;
     }
     let Some(address) = &target.address else {
@@ -111,17 +111,11 @@ fn check_inside(file: &File, path: &KeyPath, report: &mut Report<'_>) -> Option<
     let target = &file.target;
     check_devices(
         &file.interface,
-        "softnic numbers its ports itself, one for each device; write a device instead",
+        "softnic numbers its ports itself, one for each device; write a device instead, or link in [target] for one elsewhere",
         report,
     );
-    for (key, is_there, why) in [
-        ("link", target.link.is_some(), "softnic is in the same process, there is no cable to it: remove link"),
-        ("tls", target.tls.is_some(), "softnic is in the same process, nobody is between: remove tls"),
-        ("punt_rate", target.punt_rate.is_some(), "the program of softnic has no meters: remove punt_rate"),
-    ] {
-        if is_there {
-            report.error(&path.join(key), why);
-        }
+    if target.tls.is_some() {
+        report.error(&path.join("tls"), "softnic is in the same process, nobody is between: remove tls");
     }
     let address = match &target.address {
         None => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
@@ -240,7 +234,7 @@ fn warn_of_mtus(interfaces: &[Interface], report: &mut Report<'_>) {
     }
 }
 
-fn check_port_number(port: u16, path: &KeyPath, report: &mut Report<'_>) -> bool {
+pub(super) fn check_port_number(port: u16, path: &KeyPath, report: &mut Report<'_>) -> bool {
     let good = bounds::PORT.contains(&port.into());
     if !good {
         let (first, last) = (bounds::PORT.start(), bounds::PORT.end());
@@ -297,6 +291,9 @@ fn check_settings(target: &Target, path: &KeyPath, report: &mut Report<'_>) -> b
         if let Some(value) = value {
             range(key, value, bounds::PUNT, report);
         }
+    }
+    if target.kind == TargetKind::Softnic && target.punt_rate.is_some() {
+        report.error(&path.join("punt_rate"), "the program of softnic has no meters: remove punt_rate");
     }
     if target.punt_burst.is_some() && target.punt_rate.is_none() {
         report.error(&path.join("punt_burst"), "without punt_rate nothing is limited; add punt_rate, or remove it");

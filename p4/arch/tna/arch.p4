@@ -10,8 +10,9 @@ typedef bit<32> port_t;
     @name(path) @id(number) Counter<bit<64>, bit<8>>(size, CounterType_t.PACKETS_AND_BYTES) object;
 #define COUNT(object, index) object.count(index)
 
-// 32 bits for packets and bytes together, half the RAM; the driver adds up before they wrap. PACKETS has room for more
-// entries than PACKETS_AND_BYTES.
+// 32 bits for packets and bytes together, half the RAM; the driver adds up before they wrap. Without bytes, or without
+// counters, there is room for more entries.
+#ifndef CHIP_NO_COUNTERS
 #ifndef CHIP_COUNTS
 #define CHIP_COUNTS PACKETS_AND_BYTES
 #endif
@@ -19,6 +20,11 @@ typedef bit<32> port_t;
     @name(path) @id(number) DirectCounter<bit<32>>(CounterType_t.CHIP_COUNTS) object;
 #define DIRECT_COUNTER_OF(object) counters = object;
 #define DIRECT_COUNT(object) object.count()
+#else
+#define DIRECT_COUNTER(object, path, number)
+#define DIRECT_COUNTER_OF(object)
+#define DIRECT_COUNT(object)
+#endif
 
 #define DIRECT_METER(object, path, number) \
     @name(path) @id(number) DirectMeter(MeterType_t.PACKETS) object;
@@ -26,12 +32,22 @@ typedef bit<32> port_t;
 #define METER_RED 3
 #define DIRECT_METER_READ(object, color) color = object.execute()
 
+#ifndef CHIP_NO_AGEING
 #define IDLE_TIMEOUT idle_timeout = true;
+#else
+#define IDLE_TIMEOUT
+#endif
 
 // How entries of the program by ids fill blocks of SRAM best, as was found by trying: five inbound entries in a word, with 16
-// bits of a hash for their keys; three connections; action data in words of its own, idle state in 2 bits.
+// bits of a hash for their keys; three connections, since the compiler thinks that counters take bits of the word, or
+// five; action data in words of its own, idle state in 2 bits.
+#ifndef CHIP_NO_COUNTERS
+#define CONNECTIONS_IN_A_WORD 3
+#else
+#define CONNECTIONS_IN_A_WORD 5
+#endif
 #define INBOUND_V4_LAYOUT @pack(5) @immediate(0) @proxy_hash_width(16)
-#define CONNECTION_V4_LAYOUT @pack(3) @immediate(0) @idletime_precision(2)
+#define CONNECTION_V4_LAYOUT @pack(CONNECTIONS_IN_A_WORD) @immediate(0) @idletime_precision(2)
 
 // The parser takes the fields that a flow entry may change out of the checksums, and leaves what is left, the residual.
 // It is left in the last state of a packet: what is extracted after it, the engine takes out by itself.

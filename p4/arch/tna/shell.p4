@@ -6,16 +6,14 @@
 #include "../../core/sizes.h"
 #undef SIZE_FLOW_V4
 #undef SIZE_FLOW_V6
+#undef SIZE_CONNECTIONS_V4
 #define SIZE_FLOW_V4 CHIP_FLOW_V4
 #define SIZE_FLOW_V6 CHIP_FLOW_V6
-#ifdef CHIP_CONNECTIONS
-#undef SIZE_CONNECTIONS_V4
 #define SIZE_CONNECTIONS_V4 CHIP_CONNECTIONS
-#endif
 #include "../../core/constants.p4"
 #include "../../core/headers.p4"
 #include "../../core/parse.p4"
-#ifdef CHIP_CONNECTIONS
+#ifdef CHIP_IDS
 #include "../../core/flow_v4_ids.p4"
 #else
 #include "../../core/flow_v4.p4"
@@ -55,7 +53,7 @@ parser CaromParser(packet_in packet, out headers_t hdr, out tna_meta_t meta,
     }
 }
 
-#ifdef CHIP_CONNECTIONS
+#ifdef CHIP_IDS
 // In containers of their own width: an entry of connection_v4 then takes 64 bits of action data, and 20 of key.
 @pa_container_size("ingress", "meta.core.pair", 16)
 @pa_container_size("ingress", "meta.core.lport", 16)

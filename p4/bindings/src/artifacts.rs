@@ -16,9 +16,13 @@ pub const PNA_SPEC: &[u8] = include_bytes!("../../build/pna.spec");
 pub const PNA_P4INFO: &[u8] = include_bytes!("../../build/pna.p4info.bin");
 /// P4Info of the program for Tofino 1, an encoded `p4.config.v1.P4Info`. It has the sizes of this chip's flow tables. The
 /// binary and its context are not committed: `make p4 ARCH=tna` with `CAROM_TOFINO_OUT` makes them.
-pub const TOFINO1_P4INFO: &[u8] = include_bytes!("../../build/tofino/tofino1.p4info.bin");
+pub const TOFINO1_P4INFO: &[u8] = include_bytes!("../../build/tofino/plain/tofino1.p4info.bin");
 /// The same for Tofino 2.
-pub const TOFINO2_P4INFO: &[u8] = include_bytes!("../../build/tofino/tofino2.p4info.bin");
+pub const TOFINO2_P4INFO: &[u8] = include_bytes!("../../build/tofino/plain/tofino2.p4info.bin");
+/// P4Info of the program by ids for Tofino 1. Sizes are in it.
+pub const TOFINO1_IDS_P4INFO: &[u8] = include_bytes!("../../build/tofino/ids/tofino1.p4info.bin");
+/// P4Info of the program by ids for Tofino 2. Its flow counters count packets alone.
+pub const TOFINO2_IDS_P4INFO: &[u8] = include_bytes!("../../build/tofino/ids/tofino2.p4info.bin");
 
 /// [`BMV2_JSON`] with room for fewer flows, at most so many of each family: for tests of what happens when a flow table is
 /// full. P4Info stays as it is; BMv2 goes by this.

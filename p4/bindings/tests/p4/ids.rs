@@ -42,8 +42,10 @@ fn ids_are_never_changed_nor_given_again() {
         .map(|line| line.split_once(' ').expect("an id and what it was given to"))
         .map(|(id, what)| (id.to_owned(), what.to_owned()))
         .collect();
+    let of_tofino = [("plain", 1), ("plain", 2), ("ids", 1), ("ids", 2)].map(|(program, chip)| tofino(program, chip));
+    let programs: Vec<_> = [bmv2(), bmv2_ids(), pna()].into_iter().chain(of_tofino).collect();
     let mut added = false;
-    for (id, what) in [bmv2(), bmv2_ids(), pna(), tofino(1), tofino(2)].iter().flat_map(given) {
+    for (id, what) in programs.iter().flat_map(given) {
         match ever.get(&id) {
             Some(was) => assert_eq!(*was, what, "{id} was given to something else; take a new one"),
             None if updating() => added |= ever.insert(id, what).is_none(),

@@ -38,9 +38,16 @@ pub fn pna() -> P4Info {
     P4Info::decode(carom_p4::artifacts::PNA_P4INFO).expect("P4Info")
 }
 
-/// P4Info of the program for a Tofino chip, 1 or 2.
-pub fn tofino(chip: u8) -> P4Info {
-    let bytes = if chip == 1 { carom_p4::artifacts::TOFINO1_P4INFO } else { carom_p4::artifacts::TOFINO2_P4INFO };
+/// P4Info of a program, `plain` or `ids`, for a Tofino chip, 1 or 2.
+pub fn tofino(program: &str, chip: u8) -> P4Info {
+    use carom_p4::artifacts::{TOFINO1_IDS_P4INFO, TOFINO1_P4INFO, TOFINO2_IDS_P4INFO, TOFINO2_P4INFO};
+    let bytes = match (program, chip) {
+        ("plain", 1) => TOFINO1_P4INFO,
+        ("plain", 2) => TOFINO2_P4INFO,
+        ("ids", 1) => TOFINO1_IDS_P4INFO,
+        ("ids", 2) => TOFINO2_IDS_P4INFO,
+        _ => panic!("no program {program} for Tofino {chip}"),
+    };
     P4Info::decode(bytes).expect("P4Info")
 }
 
@@ -133,23 +140,33 @@ fn tofino_agrees_but_for_the_room_for_flows() {
     let resources = |info: &P4Info| -> BTreeMap<u32, Vec<u32>> {
         info.tables.iter().map(|t| (id(&t.preamble), t.direct_resource_ids.clone())).collect()
     };
-    let mut ours = bmv2();
-    for chip in [1, 2] {
-        let theirs = tofino(chip);
+    for (program, chip) in [("plain", 1), ("plain", 2), ("ids", 1), ("ids", 2)] {
+        let mut ours = if program == "plain" { bmv2() } else { bmv2_ids() };
+        let theirs = tofino(program, chip);
+        let of = format!("{program}, Tofino {chip}");
         for table in &mut ours.tables {
-            if name(&table.preamble).starts_with("flow_") {
+            if FLOWS.contains(&name(&table.preamble)) || name(&table.preamble) == "inbound_v4" {
                 let there = theirs.tables.iter().find(|t| id(&t.preamble) == id(&table.preamble)).expect("the table");
                 table.size = there.size;
-                assert_eq!(table.idle_timeout_behavior, there.idle_timeout_behavior);
+                assert_eq!(table.idle_timeout_behavior, there.idle_timeout_behavior, "{of}");
             }
         }
         let (left, right) = (essence(&ours), essence(&theirs));
         for key in left.keys().chain(right.keys()) {
-            assert_eq!(left.get(key), right.get(key), "{key:#010x}: BMv2 left, Tofino {chip} right");
+            assert_eq!(left.get(key), right.get(key), "{of}, {key:#010x}: BMv2 left");
         }
-        assert_eq!(meters(&ours), meters(&theirs));
-        assert_eq!(resources(&ours), resources(&theirs));
+        assert_eq!((meters(&ours), resources(&ours)), (meters(&theirs), resources(&theirs)), "{of}");
         assert!(theirs.externs.is_empty());
+    }
+}
+
+/// What this project asks of the two chips: a connection by ids has an entry in each of two tables.
+#[test]
+fn by_ids_tofino_has_room_for_as_many_connections_as_it_must() {
+    for (chip, least) in [(1, 300_000), (2, 600_000)] {
+        let info = tofino("ids", chip);
+        let size = |table: &str| info.tables.iter().find(|t| name(&t.preamble) == table).expect(table).size;
+        assert!(size("inbound_v4") >= least && size("connection_v4") == size("inbound_v4"), "Tofino {chip}");
     }
 }
 

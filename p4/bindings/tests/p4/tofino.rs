@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::{fresh, p4, program, read};
 
-/// `build/tofino/resources.toml`.
+/// `build/tofino/*/resources.toml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Report {
@@ -66,8 +66,11 @@ const RESOURCES: [(&str, &str, u64); 10] = [
     ("statistics_alus", "statistics ALUs", 4),
 ];
 
-fn report() -> Report {
-    toml::from_str(&read(&p4().join("build/tofino/resources.toml"))).expect("a report")
+/// The programs: as the scripts call them, and as the book does.
+const PROGRAMS: [(&str, &str); 2] = [("plain", "plain"), ("ids", "by ids")];
+
+fn report(program: &str) -> Report {
+    toml::from_str(&read(&p4().join(format!("build/tofino/{program}/resources.toml")))).expect("a report")
 }
 
 impl Chip {
@@ -84,11 +87,12 @@ fn percent(used: u64, of: u64) -> String {
     format!("{used} ({:.0} %)", 100.0 * used as f64 / of as f64)
 }
 
-fn write_totals(page: &mut String, chips: [&Chip; 2]) {
-    page.push_str("| | Tofino 1 | Tofino 2 |\n|---|---|---|\n");
+fn write_totals(page: &mut String, chips: &[(String, &Chip)]) {
+    let names: Vec<_> = chips.iter().map(|(name, _)| name.as_str()).collect();
+    writeln!(page, "| | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len())).unwrap();
     let mut row = |what: &str, value: &dyn Fn(&Chip) -> String| {
-        let [one, two] = chips.map(value);
-        writeln!(page, "| {what} | {one} | {two} |").unwrap();
+        let values: Vec<_> = chips.iter().map(|(_, chip)| value(chip)).collect();
+        writeln!(page, "| {what} | {} |", values.join(" | ")).unwrap();
     };
     row("stages used, of", &|c| format!("{}, {}", c.used_stages(), c.stages));
     row("worst-case power, as estimated by the compiler", &|c| format!("{} W", c.watts));
@@ -131,15 +135,19 @@ fn write_stages(page: &mut String, chip: &Chip) {
 
 #[test]
 fn the_page_of_tofino_is_fresh() {
-    let report = report();
+    let reports = PROGRAMS.map(|(program, name)| (name, report(program)));
+    let chips: Vec<_> = reports
+        .iter()
+        .flat_map(|(name, of)| [(format!("Tofino 1, {name}"), &of.tofino1), (format!("Tofino 2, {name}"), &of.tofino2)])
+        .collect();
     let mut page = String::from(
         "# What Tofino has of the program\n\n\
-         <!-- Generated from p4/build/tofino/resources.toml: UPDATE_P4=1 cargo test -p carom-p4 -->\n\n\
-         What p4c's Tofino back end and its assembler said of the program at the sizes it is compiled for\n\
-         (`make p4 ARCH=tna`). No chip has run it. [What that means](tofino.md).\n\n",
+         <!-- Generated from p4/build/tofino/: UPDATE_P4=1 cargo test -p carom-p4 -->\n\n\
+         What p4c's Tofino back end and its assembler said of the two programs at the sizes they are compiled for\n\
+         (`make p4 ARCH=tna`). No chip has run them. [What that means](tofino.md).\n\n",
     );
-    write_totals(&mut page, [&report.tofino1, &report.tofino2]);
-    for (title, chip) in [("Tofino 1", &report.tofino1), ("Tofino 2", &report.tofino2)] {
+    write_totals(&mut page, &chips);
+    for (title, chip) in chips {
         writeln!(page, "\n## {title}\n").unwrap();
         write_tables(&mut page, chip);
         page.push_str("\nEntries are what the program asks for; slots are what the compiler gave, in SRAM blocks.\n\n");
@@ -151,18 +159,20 @@ fn the_page_of_tofino_is_fresh() {
 /// The report is of programs that fit, with the tables and sizes of P4Info.
 #[test]
 fn the_report_is_of_the_program() {
-    let report = report();
-    for (number, chip) in [(1, &report.tofino1), (2, &report.tofino2)] {
-        assert!(chip.stage.len() as u64 <= chip.stages && chip.used_stages() > 0);
-        for (key, name, there) in RESOURCES {
-            assert!(chip.stage.iter().all(|stage| stage[key] <= there), "more {name} than Tofino {number} has");
-        }
-        let info = program::tofino(number);
-        assert_eq!(info.tables.len(), chip.table.len());
-        for table in &info.tables {
-            let name = program::name(&table.preamble);
-            let row = chip.table.iter().find(|row| row.name == name).expect(name);
-            assert_eq!((row.size as i64, row.allocated >= row.size), (table.size, true), "{name}");
+    for (program, _) in PROGRAMS {
+        let report = report(program);
+        for (number, chip) in [(1, &report.tofino1), (2, &report.tofino2)] {
+            assert!(chip.stage.len() as u64 <= chip.stages && chip.used_stages() > 0);
+            for (key, name, there) in RESOURCES {
+                assert!(chip.stage.iter().all(|stage| stage[key] <= there), "more {name} than Tofino {number} has");
+            }
+            let info = program::tofino(program, number);
+            assert_eq!(info.tables.len(), chip.table.len());
+            for table in &info.tables {
+                let name = program::name(&table.preamble);
+                let row = chip.table.iter().find(|row| row.name == name).expect(name);
+                assert_eq!((row.size as i64, row.allocated >= row.size), (table.size, true), "{name}");
+            }
         }
     }
 }

@@ -118,7 +118,7 @@ pub struct Server {
     pub shared: Arc<ServerShared>,
 }
 
-/// Counters of one real server that all workers share; written when a session begins or ends, never per packet.
+/// Counters of one real server that all workers share; written by way of [`Loads`](crate::sched::Loads).
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub struct ServerShared {
@@ -143,7 +143,12 @@ impl ServerShared {
 
     /// Counts one session less.
     pub fn end(&self) {
-        self.active.fetch_sub(1, Ordering::Relaxed);
+        self.change(-1);
+    }
+
+    /// Counts so many sessions more or less.
+    pub fn change(&self, by: i32) {
+        self.active.fetch_add(by as u32, Ordering::Relaxed);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::offload;
 use crate::session::{Cold, Session};
 use crate::tcp::State;
 use crate::time::Time;
-use crate::wheel::Wheel;
+use crate::wheel::{Link, Wheel};
 
 /// A session's place in its table. Good while the session lives; then the place is used again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -54,6 +54,16 @@ impl std::fmt::Display for InsertError {
 }
 
 impl std::error::Error for InsertError {}
+
+/// A session that has a place and is not found by its keys yet. To be [entered](SessionTable::enter) or
+/// [withdrawn](SessionTable::withdraw).
+#[derive(Debug)]
+#[must_use]
+pub struct Placed {
+    idx: SessionIdx,
+    /// Of the inbound and the outbound key.
+    hashes: [u64; 2],
+}
 
 /// The table. See the [module](self).
 pub struct SessionTable<A, H = FlowHasher> {
@@ -173,19 +183,66 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
 
     /// Adds a session whose timer first looks at it at `deadline`.
     pub fn insert(&mut self, session: Session<A>, cold: Cold, deadline: Time) -> Result<SessionIdx, InsertError> {
+        let hash = self.hash(&session.key(Direction::Inbound));
+        let placed = self.place(session, cold, hash)?;
+        let entered = self.enter(&placed, deadline);
+        if entered.is_err() {
+            self.withdraw(&placed);
+        }
+        entered
+    }
+
+    /// The memory that the next `n` sessions will be placed in, to be prefetched: a store to memory that is far makes all
+    /// later ones wait. Places never used before follow each other, and the CPU foresees them itself.
+    #[inline(always)]
+    pub fn next_places(&self, n: usize) -> impl Iterator<Item = (&Session<A>, &Cold, &Link)> {
+        let next = self.free.iter().rev().take(n).map(|&at| at as usize);
+        next.filter_map(|at| Some((self.slab.get(at)?, self.cold.get(at)?, self.wheel.link(at)?)))
+    }
+
+    /// First half of [`SessionTable::insert`]: gives a session its place, where no key finds it yet. `hash` is that of its
+    /// inbound key. Between the halves of a burst's insertions the [lines](SessionTable::line_of) of the index come near.
+    pub fn place(&mut self, session: Session<A>, cold: Cold, hash: u64) -> Result<Placed, InsertError> {
         debug_assert_ne!(session.conn.state, State::Free);
+        debug_assert_eq!(hash, self.hash(&session.key(Direction::Inbound)));
         if self.len() == self.max {
             return Err(InsertError::Full);
         }
-        let keys = [Direction::Inbound, Direction::Outbound].map(|d| session.key(d));
-        let hashes = keys.map(|key| self.hash(&key));
+        let hashes = [hash, self.hash(&session.key(Direction::Outbound))];
+        let idx = match self.free.pop() {
+            Some(at) => {
+                self.slab[at as usize] = session;
+                self.cold[at as usize] = cold;
+                SessionIdx(at)
+            }
+            None => {
+                self.slab.push(session);
+                self.cold.push(cold);
+                SessionIdx(self.slab.len() as u32 - 1)
+            }
+        };
+        Ok(Placed { idx, hashes })
+    }
+
+    /// The line of the index that the outbound key of a placed session goes to, to be prefetched.
+    #[inline(always)]
+    pub fn line_of(&self, placed: &Placed) -> &Bucket {
+        self.index.bucket(placed.hashes[1])
+    }
+
+    /// Second half of [`SessionTable::insert`]: both keys find the session from now on. When they cannot, it stays placed:
+    /// [withdraw](SessionTable::withdraw) it.
+    pub fn enter(&mut self, placed: &Placed, deadline: Time) -> Result<SessionIdx, InsertError> {
+        let Placed { idx, hashes } = *placed;
+        let Some(session) = self.slab.get(idx.0 as usize) else { return Err(InsertError::Full) };
+        let directions = [Direction::Inbound, Direction::Outbound];
+        let keys = directions.map(|d| session.key(d));
         for (key, hash) in keys.iter().zip(hashes) {
             if let Some((idx, direction)) = self.find(key, hash) {
                 return Err(InsertError::Duplicate(idx, direction));
             }
         }
-        let idx = self.place(session, cold);
-        for (direction, hash) in [Direction::Inbound, Direction::Outbound].into_iter().zip(hashes) {
+        for (direction, hash) in directions.into_iter().zip(hashes) {
             // Cannot fail: the index has a slot and a quarter for each direction of each session.
             let inserted = self.index.insert(hash, idx.value(direction));
             debug_assert!(inserted.is_ok());
@@ -194,30 +251,30 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
         Ok(idx)
     }
 
-    fn place(&mut self, session: Session<A>, cold: Cold) -> SessionIdx {
-        if let Some(at) = self.free.pop() {
-            self.slab[at as usize] = session;
-            self.cold[at as usize] = cold;
-            SessionIdx(at)
-        } else {
-            self.slab.push(session);
-            self.cold.push(cold);
-            SessionIdx(self.slab.len() as u32 - 1)
-        }
+    /// Takes back the place of a session that could not be [entered](SessionTable::enter).
+    pub fn withdraw(&mut self, placed: &Placed) -> Option<(Session<A>, Cold)> {
+        self.vacate(placed.idx)
+    }
+
+    fn vacate(&mut self, idx: SessionIdx) -> Option<(Session<A>, Cold)> {
+        let session = self.slab.get_mut(idx.0 as usize)?;
+        let ended = (session.clone(), *self.cold.get(idx.0 as usize)?);
+        session.conn.state = State::Free;
+        self.free.push(idx.0);
+        Some(ended)
     }
 
     /// Removes the session at `idx`, if there is one and the target has nothing of it. Giving back its local port is the
     /// caller's.
     pub fn remove(&mut self, idx: SessionIdx) -> Option<(Session<A>, Cold)> {
-        let session = self.get(idx).filter(|session| session.offload() == offload::State::None)?.clone();
-        for direction in [Direction::Inbound, Direction::Outbound] {
-            let removed = self.index.remove(self.hash(&session.key(direction)), idx.value(direction));
+        let session = self.get(idx).filter(|session| session.offload() == offload::State::None)?;
+        let hashes = [Direction::Inbound, Direction::Outbound].map(|d| (d, self.hash(&session.key(d))));
+        for (direction, hash) in hashes {
+            let removed = self.index.remove(hash, idx.value(direction));
             debug_assert!(removed, "session {} was not in the index", idx.0);
         }
         self.wheel.unlink(idx.0);
-        self.slab[idx.0 as usize].conn.state = State::Free;
-        self.free.push(idx.0);
-        Some((session, self.cold[idx.0 as usize]))
+        self.vacate(idx)
     }
 
     /// Files the session's timer anew. Needed only when its deadline became earlier.

@@ -20,8 +20,9 @@ const NIL: u32 = u32::MAX;
 /// Set in `prev` of a list's first entry, the other bits being the list's slot. `NIL` has it too, but no such slot.
 const HEAD: u32 = 1 << 31;
 
+/// An entry's place in a list. Outside it is only something to prefetch.
 #[derive(Clone, Copy)]
-struct Link {
+pub struct Link {
     /// The entry before, or `HEAD | slot`, or `NIL` when the entry is not filed.
     prev: u32,
     next: u32,
@@ -57,6 +58,12 @@ impl Wheel {
     /// True when no entry is filed.
     pub fn is_empty(&self) -> bool {
         self.filed == 0
+    }
+
+    /// What [`Wheel::file`] writes of an entry, to be prefetched.
+    #[inline(always)]
+    pub fn link(&self, idx: usize) -> Option<&Link> {
+        self.links.get(idx)
     }
 
     /// True when the entry is filed.

@@ -2,57 +2,132 @@
 
 use std::net::IpAddr;
 
+use arrayvec::ArrayVec;
+
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey};
-use crate::forward::{Arrival, Desk, Family, Output, Rx};
+use crate::forward::{Arrival, BURST, Desk, Family, Output, Rx};
 use crate::frame::Frame;
-use crate::id::{CPort, IfaceId, LPort, NexthopId, Proto, VPort};
-use crate::neighbor::Neighbors;
+use crate::id::{CPort, LPort, Proto, VPort};
 use crate::plan::{Own, Server, Service};
 use crate::ports::{Pool, Remote};
 use crate::reason::DropReason;
 use crate::route::Route;
 use crate::sched;
 use crate::session::{Cold, Session};
-use crate::table::SessionIdx;
-use crate::tcp::Conn;
+use crate::table::Placed;
+use crate::tcp::{Conn, State};
 use crate::wire::tcp;
 
+/// A packet that opens a session, and the session's place.
+struct Opening<'a, F, A> {
+    arrival: Arrival<F, A>,
+    placed: Placed,
+    service: &'a Service,
+}
+
+type Openings<'a, F, A> = ArrayVec<Opening<'a, F, A>, BURST>;
+
 impl<F: Frame> Desk<F> {
-    /// Opens a session for a packet that may, and takes the packet through it; gives the packet to its owner when that
-    /// is another worker.
-    #[cold]
-    pub(super) fn miss<A: Addr>(
+    /// Takes a burst's packets of no session through: decides for each, brings the index lines of the sessions to be made
+    /// near meanwhile, and then makes them all.
+    #[inline(never)]
+    pub(super) fn misses<'a, A: Addr>(
         &mut self,
-        rx: Rx<'_>,
+        rx: Rx<'a>,
         family: &mut Family<A>,
-        mut arrival: Arrival<F, A>,
+        arrivals: impl IntoIterator<Item = Arrival<F, A>, IntoIter: ExactSizeIterator>,
         out: &mut impl Output<F>,
     ) {
+        let arrivals = arrivals.into_iter();
+        for (session, cold, link) in family.sessions.next_places(arrivals.len()) {
+            F::prefetch(session);
+            F::prefetch(cold);
+            F::prefetch(link);
+        }
+        let mut openings: Openings<'a, F, A> = ArrayVec::new();
+        let mut entered = false;
+        for arrival in arrivals {
+            // The packet before it in the burst may have opened this one's session.
+            if openings.iter().any(|opening| opening.arrival.hash == arrival.hash) {
+                self.enter(rx, family, openings.drain(..), out);
+                entered = true;
+            }
+            if entered && let Some(found) = family.sessions.find(&arrival.flow.key, arrival.hash) {
+                self.hit_again(rx, family, found, arrival, out);
+            } else if let Some(opening) = self.admit(rx, family, arrival, out) {
+                F::prefetch(family.sessions.line_of(&opening.placed));
+                openings.push(opening);
+            }
+        }
+        self.enter(rx, family, openings, out);
+    }
+
+    /// Decides about a packet of no session: it opens one, or belongs to another worker, or is dropped.
+    fn admit<'a, A: Addr>(
+        &mut self,
+        rx: Rx<'a>,
+        family: &mut Family<A>,
+        arrival: Arrival<F, A>,
+        out: &mut impl Output<F>,
+    ) -> Option<Opening<'a, F, A>> {
         let key = &arrival.flow.key;
         let dst: IpAddr = key.dst.into();
         let Some(service) = rx.plan.service_at(dst, VPort(key.dport), key.proto) else {
-            return self.serviceless(rx, arrival, out);
+            self.serviceless(rx, arrival, out);
+            return None;
         };
         let owner = self.spread.inbound(self.worker, rx.iface, key, arrival.hash);
         if owner != self.worker {
-            return out.hand_over(owner, rx.iface, arrival.frame);
+            out.hand_over(owner, rx.iface, arrival.frame);
+            return None;
         }
         if key.proto == Proto::Tcp && !arrival.flow.flags.opens() {
-            return self.counters.count_drop(DropReason::NoSession);
+            self.counters.count_drop(DropReason::NoSession);
+            return None;
         }
         if arrival.flow.ttl <= 1 {
-            return self.ttl_exceeded(rx, arrival.frame, &arrival.flow, out);
+            self.ttl_exceeded(rx, arrival.frame, &arrival.flow, out);
+            return None;
         }
         match self.open(rx, family, &arrival, service) {
-            Ok(idx) => {
-                self.counters.sessions_created.add(1);
-                self.counters.service(service.id).sessions.add(1);
-                self.hit(rx, family, (idx, Direction::Inbound), arrival.frame, &mut arrival.flow, out);
-            }
+            Ok(placed) => Some(Opening { arrival, placed, service }),
             Err(reason) => {
                 self.counters.service(service.id).refused.add(1);
                 self.refuse(rx, arrival, reason, out);
+                None
+            }
+        }
+    }
+
+    /// Makes the sessions that packets of a burst open, and takes each packet through its own.
+    #[inline(always)]
+    fn enter<'a, A: Addr>(
+        &mut self,
+        rx: Rx<'a>,
+        family: &mut Family<A>,
+        openings: impl IntoIterator<Item = Opening<'a, F, A>>,
+        out: &mut impl Output<F>,
+    ) {
+        for Opening { mut arrival, placed, service } in openings {
+            let first = match arrival.flow.key.proto {
+                Proto::Tcp => State::SynSent,
+                Proto::Udp => State::Udp,
+            };
+            match family.sessions.enter(&placed, rx.now.after(service.timeouts.of(first))) {
+                Ok(idx) => {
+                    self.counters.sessions_created.add(1);
+                    self.counters.service(service.id).sessions.add(1);
+                    self.hit(rx, family, (idx, Direction::Inbound), arrival.frame, &mut arrival.flow, out);
+                }
+                // A local port given out twice, which it never is.
+                Err(_) => {
+                    if let Some(unmade) = family.sessions.withdraw(&placed) {
+                        self.give_back(rx.now, family, unmade);
+                    }
+                    self.counters.service(service.id).refused.add(1);
+                    self.refuse(rx, arrival, DropReason::SessionTableFull, out);
+                }
             }
         }
     }
@@ -73,26 +148,26 @@ impl<F: Frame> Desk<F> {
         }
     }
 
-    /// Makes the session: route back, real server, local port, next hops. On failure nothing stays taken.
+    /// Gives a session its place: route back, real server, local port, next hops. On failure nothing stays taken.
     fn open<A: Addr>(
         &mut self,
         rx: Rx<'_>,
         family: &mut Family<A>,
         arrival: &Arrival<F, A>,
         service: &Service,
-    ) -> Result<SessionIdx, DropReason> {
+    ) -> Result<Placed, DropReason> {
         let client = arrival.flow.key.src;
         let back = rx.plan.routes.lookup_from(rx.iface, client).ok_or(DropReason::NoRoute)?;
         let server = self.choose(rx, &arrival.flow.key, service)?;
-        let opened = self.open_to(rx, family, arrival, service, server, back);
-        match opened {
+        let placed = self.open_to(rx, family, arrival, service, server, back);
+        match placed {
             Ok(_) => self.counters.server(server.id).sessions.add(1),
             Err(_) => {
-                server.shared.end();
+                self.loads.end(server.id);
                 self.counters.server(server.id).refused.add(1);
             }
         }
-        opened
+        placed
     }
 
     /// Chooses the real server, on which the session then counts.
@@ -106,12 +181,12 @@ impl<F: Frame> Desk<F> {
             service.persistence.map(|rule| (self.persistence.key(service.id, &rule, key.src), rule.timeout_ms));
         let rejoined = remembered
             .and_then(|(client, _)| self.persistence.get(client, rx.now))
-            .filter(|&id| sched::rejoin(rx.plan, service.id, id));
+            .filter(|&id| sched::rejoin(rx.plan, service.id, id, &mut self.loads));
         let id = match rejoined {
             Some(id) => id,
             None => {
                 let scheduler = self.schedulers.get_mut(usize::from(service.id.0)).and_then(Option::as_mut);
-                scheduler.ok_or(DropReason::NoServer)?.pick(key.src, CPort(key.sport))?
+                scheduler.ok_or(DropReason::NoServer)?.pick(key.src, CPort(key.sport), &mut self.loads)?
             }
         };
         if let Some((client, timeout_ms)) = remembered {
@@ -130,7 +205,7 @@ impl<F: Frame> Desk<F> {
         service: &Service,
         server: &Server,
         back: Route<A>,
-    ) -> Result<SessionIdx, DropReason> {
+    ) -> Result<Placed, DropReason> {
         let key = &arrival.flow.key;
         // The plan gives a service servers and local addresses of its own family.
         let rip = A::from_ip(server.rip).ok_or(DropReason::NoServer)?;
@@ -139,8 +214,13 @@ impl<F: Frame> Desk<F> {
         if family.sessions.len() == family.sessions.capacity() {
             return Err(DropReason::SessionTableFull);
         }
-        let hops =
-            Hops::acquire(&self.neighbors, (there.iface, there.next_hop(rip)), (back.iface, back.next_hop(key.src)))?;
+        let inbound = family.hops.acquire(&self.neighbors, there.iface, there.next_hop(rip));
+        let nexthop_in = inbound.map_err(|_| DropReason::NexthopTableFull)?;
+        let outbound = family.hops.acquire(&self.neighbors, back.iface, back.next_hop(key.src));
+        let nexthop_out = outbound.map_err(|_| {
+            family.hops.release(&self.neighbors, nexthop_in);
+            DropReason::NexthopTableFull
+        })?;
         let lips = Pool {
             index: service.pool,
             generation: rx.plan.generation,
@@ -153,7 +233,8 @@ impl<F: Frame> Desk<F> {
             self.spread.outbound(self.worker, there.iface, &answer) == self.worker
         };
         let lease = family.ports.allocate(&lips, remote, rx.now, mine).map_err(|_| {
-            hops.release(&self.neighbors);
+            family.hops.release(&self.neighbors, nexthop_in);
+            family.hops.release(&self.neighbors, nexthop_out);
             DropReason::NoLocalPort
         })?;
         let session = Session {
@@ -171,16 +252,14 @@ impl<F: Frame> Desk<F> {
             packets_out: 0,
             service_id: service.id,
             server_id: server.id,
-            nexthop_in: hops.inbound,
-            nexthop_out: hops.outbound,
+            nexthop_in,
+            nexthop_out,
         };
-        let deadline = rx.now.after(service.timeouts.of(session.conn.state));
-        family.sessions.insert(session, Cold::new(rx.now, lease.space), deadline).map_err(|_| {
-            // Not for want of room. A duplicate would be a local port given out twice, which it never is.
-            family.ports.release(lease.space, lease.lport, rx.now);
-            hops.release(&self.neighbors);
-            DropReason::SessionTableFull
-        })
+        // There is room: that was asked first.
+        family
+            .sessions
+            .place(session, Cold::new(rx.now, lease.space), arrival.hash)
+            .map_err(|_| DropReason::SessionTableFull)
     }
 }
 
@@ -189,31 +268,5 @@ fn conn<F: Frame, A: Addr>(arrival: &Arrival<F, A>, toa: bool) -> Conn {
     match arrival.flow.key.proto {
         Proto::Tcp => Conn::tcp(&tcp::segment(arrival.frame.bytes(), &arrival.flow), toa),
         Proto::Udp => Conn::udp(),
-    }
-}
-
-/// The next hops of a session, each counted.
-#[derive(Clone, Copy)]
-struct Hops {
-    inbound: NexthopId,
-    outbound: NexthopId,
-}
-
-impl Hops {
-    fn acquire<A: Addr>(table: &Neighbors, there: (IfaceId, A), back: (IfaceId, A)) -> Result<Self, DropReason> {
-        let full = |_| DropReason::NexthopTableFull;
-        let inbound = table.acquire(there.0, there.1.into()).map_err(full)?;
-        match table.acquire(back.0, back.1.into()).map_err(full) {
-            Ok(outbound) => Ok(Hops { inbound, outbound }),
-            Err(reason) => {
-                table.release(inbound);
-                Err(reason)
-            }
-        }
-    }
-
-    fn release(self, table: &Neighbors) {
-        table.release(self.inbound);
-        table.release(self.outbound);
     }
 }

@@ -80,6 +80,19 @@ impl<F: Frame> Desk<F> {
         }
     }
 
+    /// [`Desk::hit`] for where it is rare, so that its code is not there too.
+    #[cold]
+    pub(super) fn hit_again<A: Addr>(
+        &mut self,
+        rx: Rx<'_>,
+        family: &mut Family<A>,
+        found: (SessionIdx, Direction),
+        mut arrival: Arrival<F, A>,
+        out: &mut impl Output<F>,
+    ) {
+        self.hit(rx, family, found, arrival.frame, &mut arrival.flow, out);
+    }
+
     /// Removes TOA options the client made up, and adds the true one where the real server needs it.
     #[inline(always)]
     fn client_address<A: Addr>(&self, frame: &mut F, flow: &mut Flow<A>, toa: bool, mtu: u16) {
@@ -167,10 +180,10 @@ impl<F: Frame> Desk<F> {
         }
         self.counters.sessions_reopened.add(1);
         if let Some(ended) = family.sessions.remove(idx) {
-            self.ended(rx.plan, rx.now, family, ended);
+            self.ended(rx.now, family, ended);
         }
         let hash = family.sessions.hash(&flow.key);
-        self.miss(rx, family, Arrival { frame, flow: *flow, hash }, out);
+        self.misses(rx, family, [Arrival { frame, flow: *flow, hash }], out);
     }
 }
 

@@ -11,7 +11,7 @@ use crate::id::{IfaceId, ServiceId, WorkerId};
 use crate::neighbor::Probe;
 use crate::plan::Plan;
 use crate::reason::DropReason;
-use crate::sched::Scheduler;
+use crate::sched::{Loads, Scheduler};
 use crate::session::{Cold, Session};
 use crate::tcp::Timeouts;
 use crate::time::Time;
@@ -37,6 +37,10 @@ impl<F: Frame> Forwarder<F> {
         desk.counters.sessions_v6.set(v6.sessions.len() as u64);
         v4.ports.sweep(now, SWEEP_BUDGET);
         v6.ports.sweep(now, SWEEP_BUDGET);
+        if now > desk.published {
+            desk.published = now;
+            desk.loads.publish();
+        }
         if now > *announced {
             *announced = now;
             for (iface, address) in announce.drain(announce.len().saturating_sub(ANNOUNCE_PER_MS)..) {
@@ -46,6 +50,11 @@ impl<F: Frame> Forwarder<F> {
                 });
             }
         }
+    }
+
+    /// Tells all workers and control how many sessions servers have, which [`Forwarder::tick`] does every millisecond.
+    pub fn publish_loads(&mut self) {
+        self.desk.loads.publish();
     }
 
     /// Works by this plan from now on. Sessions go on as they are; those of servers that are gone, until they end.
@@ -64,6 +73,8 @@ impl<F: Frame> Forwarder<F> {
         self.v6.ports.set_quarantine(next.plan.quarantine_ms);
         std::mem::swap(&mut self.plan, &mut next.plan);
         std::mem::swap(&mut self.desk.schedulers, &mut next.schedulers);
+        self.desk.loads.publish();
+        std::mem::swap(&mut self.desk.loads, &mut next.loads);
         std::mem::swap(&mut self.announce, &mut next.announce);
     }
 }
@@ -73,6 +84,7 @@ impl<F: Frame> Forwarder<F> {
 pub struct Prepared {
     pub(super) plan: Arc<Plan>,
     pub(super) schedulers: Vec<Option<Scheduler>>,
+    pub(super) loads: Loads,
     pub(super) announce: Vec<(IfaceId, IpAddr)>,
 }
 
@@ -86,7 +98,7 @@ impl Prepared {
             schedulers[slot] = Some(Scheduler::new(service, &plan, worker));
         }
         let announce = announcements(&plan, before);
-        Prepared { plan, schedulers, announce }
+        Prepared { schedulers, loads: Loads::new(&plan), plan, announce }
     }
 
     /// The plan.
@@ -101,27 +113,29 @@ impl<F: Frame> Desk<F> {
         let mut budget = EXPIRE_BUDGET;
         while let Some(idx) = family.sessions.pop_due(now, &mut budget, |session| due(plan, now, session)) {
             match family.sessions.remove(idx) {
-                Some(ended) => self.ended(plan, now, family, ended),
+                Some(ended) => self.ended(now, family, ended),
                 None => self.due_with_target(now, family, idx, out),
             }
         }
     }
 
-    /// Gives back what an ended session held: its local port rests, its server and next hops count one less.
-    pub(super) fn ended<A: Addr>(
+    /// Gives back what an ended session held.
+    pub(super) fn ended<A: Addr>(&mut self, now: Time, family: &mut Family<A>, ended: (Session<A>, Cold)) {
+        self.give_back(now, family, ended);
+        self.counters.sessions_ended.add(1);
+    }
+
+    /// Gives back what a session holds: its local port rests, its server and next hops count one less.
+    pub(super) fn give_back<A: Addr>(
         &mut self,
-        plan: &Plan,
         now: Time,
         family: &mut Family<A>,
         (session, cold): (Session<A>, Cold),
     ) {
         family.ports.release(cold.ports, session.lport, now);
-        if let Some(server) = plan.server(session.server_id) {
-            server.shared.end();
-        }
-        self.neighbors.release(session.nexthop_in);
-        self.neighbors.release(session.nexthop_out);
-        self.counters.sessions_ended.add(1);
+        self.loads.end(session.server_id);
+        family.hops.release(&self.neighbors, session.nexthop_in);
+        family.hops.release(&self.neighbors, session.nexthop_out);
     }
 
     /// Sends packets whose next hop is known by now, and drops those whose next hop does not answer. Called before other

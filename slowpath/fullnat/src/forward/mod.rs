@@ -5,7 +5,7 @@
 //!  receive ─▶ parse ─▶ hash ─▶ probe index ─▶ find ─┬ hit ──▶ track TCP ▸ TOA ▸ rewrite ▸ next hop ─▶ transmit
 //!   every frame of a burst passes a stage           └ miss ─▶ another worker's? ─▶ hand over
 //!   before the first frame enters the next                    service ▸ admission ▸ scheduler ▸ local port
-//!                                                             ▸ session ─▶ as a hit
+//!                                                             ▸ session ─▶ enter ─▶ as a hit
 //!  ICMP ─▶ echo answered, error translated by the session of the packet inside
 //!  ARP, neighbour discovery ─▶ answered for our addresses, learned for next hops
 //!
@@ -16,6 +16,7 @@
 
 mod admit;
 mod hit;
+mod hops;
 mod housekeeping;
 mod icmp;
 mod link;
@@ -29,6 +30,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 
+use self::hops::Hops;
 pub use self::housekeeping::Prepared;
 pub use self::output::Output;
 use self::output::RateLimit;
@@ -45,7 +47,7 @@ use crate::persistence::Persistence;
 use crate::plan::Plan;
 use crate::ports::PortSpaces;
 use crate::reason::DropReason;
-use crate::sched::Scheduler;
+use crate::sched::{Loads, Scheduler};
 use crate::spread::Spread;
 use crate::table::SessionTable;
 use crate::time::Time;
@@ -109,6 +111,9 @@ struct Desk<F: Frame> {
     persistence: Arc<Persistence>,
     counters: Arc<Counters>,
     schedulers: Vec<Option<Scheduler>>,
+    loads: Loads,
+    /// When the loads were last published.
+    published: Time,
     pending: PendingQueue<F>,
     /// The one worker that sends probes has it.
     housekeeper: Option<Housekeeper>,
@@ -119,10 +124,11 @@ struct Desk<F: Frame> {
     offload: Option<Arc<Gate>>,
 }
 
-/// What one family needs: its sessions and its local ports.
+/// What one family needs: its sessions, their local ports and next hops.
 struct Family<A: Addr> {
     sessions: SessionTable<A>,
     ports: PortSpaces<A>,
+    hops: Hops<A>,
 }
 
 /// The circumstances of a burst.
@@ -151,6 +157,10 @@ impl<F: Frame> Forwarder<F> {
     /// A forwarder without sessions. Takes the memory of its tables now, and none later.
     pub fn new(setup: Setup) -> Self {
         let hasher = FlowHasher::new(setup.hash_key.0, setup.hash_key.1);
+        let (v4, v6) = (
+            Family::new(setup.sessions_v4, hasher, setup.seed, setup.now, &setup.neighbors),
+            Family::new(setup.sessions_v6, hasher, setup.seed ^ 1, setup.now, &setup.neighbors),
+        );
         let mut forwarder = Forwarder {
             plan: Arc::clone(&setup.plan),
             desk: Desk {
@@ -164,13 +174,15 @@ impl<F: Frame> Forwarder<F> {
                 persistence: setup.persistence,
                 counters: setup.counters,
                 schedulers: Vec::new(),
+                loads: Loads::default(),
+                published: setup.now,
                 pending: PendingQueue::new(setup.pending_per_nexthop),
                 icmp_limit: RateLimit::new(setup.icmp_per_second),
                 reset_limit: RateLimit::new(setup.resets_per_second),
                 offload: setup.offload,
             },
-            v4: Family::new(setup.sessions_v4, hasher, setup.seed, setup.now),
-            v6: Family::new(setup.sessions_v6, hasher, setup.seed ^ 1, setup.now),
+            v4,
+            v6,
             announce: Vec::new(),
             announced: setup.now,
         };
@@ -233,8 +245,12 @@ impl<F: Frame, A: Addr> Batch<F, A> {
 }
 
 impl<A: Addr> Family<A> {
-    fn new(sessions: usize, hasher: FlowHasher, seed: u64, now: Time) -> Self {
-        Family { sessions: SessionTable::new(sessions, hasher, now), ports: PortSpaces::new(0, seed) }
+    fn new(sessions: usize, hasher: FlowHasher, seed: u64, now: Time, neighbors: &Neighbors) -> Self {
+        Family {
+            sessions: SessionTable::new(sessions, hasher, now),
+            ports: PortSpaces::new(0, seed),
+            hops: Hops::new(neighbors),
+        }
     }
 }
 
@@ -262,12 +278,16 @@ impl<F: Frame> Desk<F> {
             }
             probes.push(probe);
         }
+        let mut misses = ArrayVec::<_, BURST>::new();
         for (((frame, flow), probe), hash) in batch.frames.drain(..).zip(&mut batch.flows).zip(&probes).zip(&hashes) {
-            // Looked up only now, and not once for all: an earlier packet of the burst may have opened or closed it.
+            // Looked up only now, and not once for all: an earlier packet of the burst may have closed it.
             match family.sessions.resolve(&flow.key, probe) {
                 Some(found) => self.hit(rx, family, found, frame, flow, out),
-                None => self.miss(rx, family, Arrival { frame, flow: *flow, hash: *hash }, out),
+                None => misses.push(Arrival { frame, flow: *flow, hash: *hash }),
             }
+        }
+        if !misses.is_empty() {
+            self.misses(rx, family, misses, out);
         }
         batch.flows.clear();
     }

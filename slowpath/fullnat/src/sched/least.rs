@@ -10,29 +10,34 @@
 //! first server, and workers that see the same loads at the same moment do not all choose alike.
 
 use super::turns::Turns;
-use super::{Candidate, first_with_room};
+use super::{Candidate, Loads, first_with_room};
 
 /// Tries before the exact order stops mattering: each failure means that another worker filled the server between the
 /// look and the count.
 const TRIES: usize = 4;
 
-pub(super) fn pick<'a>(turns: &mut Turns, weighted: bool, candidates: &'a [Candidate]) -> Option<&'a Candidate> {
+pub(super) fn pick<'a>(
+    turns: &mut Turns,
+    weighted: bool,
+    candidates: &'a [Candidate],
+    loads: &mut Loads,
+) -> Option<&'a Candidate> {
     let start = turns.next().min(candidates.len());
     for _ in 0..TRIES {
-        let best = least(candidates, start, weighted)?;
-        if best.begin() {
+        let best = least(candidates, start, weighted, loads)?;
+        if best.begin(loads) {
             return Some(best);
         }
     }
-    first_with_room(candidates, start)
+    first_with_room(candidates, start, loads)
 }
 
 /// The least loaded that has room, the first from `start` on of equals.
-fn least(candidates: &[Candidate], start: usize, weighted: bool) -> Option<&Candidate> {
+fn least<'a>(candidates: &'a [Candidate], start: usize, weighted: bool, loads: &Loads) -> Option<&'a Candidate> {
     let (before, from) = candidates.split_at(start);
     let mut best: Option<(&Candidate, u64, u64)> = None;
     for c in from.iter().chain(before) {
-        let Some(load) = c.load().map(u64::from) else { continue };
+        let Some(load) = c.load(loads).map(u64::from) else { continue };
         let weight = if weighted { u64::from(c.weight) } else { 1 };
         // load / weight < best load / best weight; 32 × 16 bits fit.
         if best.is_none_or(|(_, best_load, best_weight)| load * best_weight < best_load * weight) {

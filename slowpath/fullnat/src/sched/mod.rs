@@ -1,13 +1,14 @@
 //! Schedulers: which real server a new session goes to.
 //!
 //! Each worker has a [`Scheduler`] per service. Workers share nothing but the servers' session counts
-//! ([`ServerShared`]) and, for the hashing kinds, the table that control built with the plan. So `rr` and `wrr` run
+//! ([`Loads`]) and, for the hashing kinds, the table that control built with the plan. So `rr` and `wrr` run
 //! per worker: each worker's turns are exact over its own cycle, and workers begin their cycles at points
 //! spread evenly, so that the sum over workers is even too.
 //!
 //! Weight 0 takes a server out of every choice; `max_connections` is counted over all workers and never exceeded.
 
 mod least;
+mod loads;
 mod maglev;
 mod rendezvous;
 mod table;
@@ -15,14 +16,14 @@ mod turns;
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
+pub use loads::Loads;
 pub use maglev::{DEFAULT_TABLE_SIZE, is_prime};
 pub use table::HashTable;
 
 use crate::addr::Addr;
 use crate::id::{CPort, ServerId, ServiceId, WorkerId};
-use crate::plan::{Plan, Server, ServerShared, Service};
+use crate::plan::{Plan, Server, Service};
 use crate::reason::DropReason;
 use turns::Turns;
 
@@ -108,8 +109,9 @@ pub(crate) fn eligible<'a>(service: &'a Service, plan: &'a Plan) -> impl Iterato
 
 /// Counts a session on the very server a client is remembered with. False, with nothing counted, when that server is
 /// not one of the service's any more, takes no new sessions (weight 0), or is full: then [`Scheduler::pick`] decides.
-pub fn rejoin(plan: &Plan, service: ServiceId, server: ServerId) -> bool {
-    plan.server(server).is_some_and(|s| s.service == service && s.weight > 0 && s.shared.begin(s.max_connections))
+pub fn rejoin(plan: &Plan, service: ServiceId, server: ServerId, loads: &mut Loads) -> bool {
+    let takes = |s: &Server| s.service == service && s.weight > 0 && loads.begin(s.id, s.max_connections);
+    plan.server(server).is_some_and(takes)
 }
 
 /// A server as a scheduler sees it.
@@ -118,17 +120,17 @@ struct Candidate {
     id: ServerId,
     weight: u16,
     max_connections: u32,
-    shared: Arc<ServerShared>,
 }
 
 impl Candidate {
-    fn begin(&self) -> bool {
-        self.shared.begin(self.max_connections)
+    #[inline]
+    fn begin(&self, loads: &mut Loads) -> bool {
+        loads.begin(self.id, self.max_connections)
     }
 
     /// Sessions on it now; `None` when no more are allowed.
-    fn load(&self) -> Option<u32> {
-        let active = self.shared.active();
+    fn load(&self, loads: &Loads) -> Option<u32> {
+        let active = loads.active(self.id);
         (self.max_connections == 0 || active < self.max_connections).then_some(active)
     }
 }
@@ -157,12 +159,7 @@ enum Method {
 impl Scheduler {
     /// The scheduler of a service, fresh. `worker` decides where its turns begin.
     pub fn new(service: &Service, plan: &Plan, worker: WorkerId) -> Self {
-        let candidate = |s: &Server| Candidate {
-            id: s.id,
-            weight: s.weight,
-            max_connections: s.max_connections,
-            shared: Arc::clone(&s.shared),
-        };
+        let candidate = |s: &Server| Candidate { id: s.id, weight: s.weight, max_connections: s.max_connections };
         let candidates: Box<[_]> = eligible(service, plan).map(candidate).collect();
         let even = || Turns::even(candidates.len(), service.id, worker);
         let weighted = || Turns::weighted(candidates.iter().map(|c| c.weight), service.id, worker);
@@ -188,23 +185,23 @@ impl Scheduler {
         }
     }
 
-    /// Chooses a server for a new session from `client:cport` and counts the session on it. The caller owes that server
-    /// one [`ServerShared::end`]: when the session ends, or at once if it cannot be made.
+    /// Chooses a server for a new session from `client:cport` and counts the session on it in `loads`. The caller owes
+    /// that server one [`Loads::end`]: when the session ends, or at once if it cannot be made.
     ///
     /// [`DropReason::NoServer`]: no server has a weight above 0. [`DropReason::ServersFull`]: all of those are at their
     /// `max_connections`.
     ///
     /// Costs O(log servers) for `rr` and `wrr`, O(servers) for `lc` and `wlc`, O(1) for `sh` and `mh`; O(servers) for
     /// all when servers are full.
-    pub fn pick<A: Addr>(&mut self, client: A, cport: CPort) -> Result<ServerId, DropReason> {
+    pub fn pick<A: Addr>(&mut self, client: A, cport: CPort, loads: &mut Loads) -> Result<ServerId, DropReason> {
         if self.candidates.is_empty() {
             return Err(DropReason::NoServer);
         }
         let chosen = match &mut self.method {
-            Method::Turns(turns) => turns.pick(&self.candidates),
-            Method::Least { weighted, turns } => least::pick(turns, *weighted, &self.candidates),
+            Method::Turns(turns) => turns.pick(&self.candidates, loads),
+            Method::Least { weighted, turns } => least::pick(turns, *weighted, &self.candidates, loads),
             Method::Hash { table, with_port } => {
-                table.pick(&self.candidates, table::client_hash(client, with_port.then_some(cport)))
+                table.pick(&self.candidates, table::client_hash(client, with_port.then_some(cport)), loads)
             }
         };
         chosen.map(|c| c.id).ok_or(DropReason::ServersFull)
@@ -219,9 +216,9 @@ impl Scheduler {
 }
 
 /// The first from position `start` on, around the end, that takes the session.
-fn first_with_room(candidates: &[Candidate], start: usize) -> Option<&Candidate> {
+fn first_with_room<'a>(candidates: &'a [Candidate], start: usize, loads: &mut Loads) -> Option<&'a Candidate> {
     let (before, from) = candidates.split_at(start.min(candidates.len()));
-    from.iter().chain(before).find(|c| c.begin())
+    from.iter().chain(before).find(|c| c.begin(loads))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Candidate, SchedulerKind, eligible, first_with_room, maglev, rendezvous};
+use super::{Candidate, Loads, SchedulerKind, eligible, first_with_room, maglev, rendezvous};
 use crate::addr::Addr;
 use crate::id::CPort;
 use crate::plan::{Plan, Server, Service};
@@ -41,17 +41,17 @@ impl HashTable {
     /// The server of the hash's slot, or, when that is full, of one of the next slots. Neighbouring slots are
     /// independent, so the overflow of a full server is spread over the others by weight, and a client is sent to the same
     /// substitute each time.
-    pub(super) fn pick<'a>(&self, candidates: &'a [Candidate], hash: u64) -> Option<&'a Candidate> {
+    pub(super) fn pick<'a>(&self, candidates: &'a [Candidate], hash: u64, loads: &mut Loads) -> Option<&'a Candidate> {
         let slot = ((u128::from(hash) * self.0.len() as u128) >> 64) as usize;
         let mut server = 0;
         let (before, from) = self.0.split_at(slot);
         for &position in from.iter().chain(before).take(TRIES) {
             server = usize::from(position);
-            if let Some(chosen) = candidates.get(server).filter(|c| c.begin()) {
+            if let Some(chosen) = candidates.get(server).filter(|c| c.begin(loads)) {
                 return Some(chosen);
             }
         }
-        first_with_room(candidates, server)
+        first_with_room(candidates, server, loads)
     }
 }
 

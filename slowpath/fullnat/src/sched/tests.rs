@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use super::*;
 use crate::id::{Proto, RPort, VPort};
+use crate::plan::ServerShared;
 use crate::route::Routes;
 use crate::tcp::Timeouts;
 
@@ -44,7 +46,7 @@ fn plan_with(kind: SchedulerKind, servers: &[Spec], shared: &HashMap<u16, Arc<Se
     Plan::new(1, vec![], Routes::default(), vec![], 0, vec![service], servers.iter().map(server).collect())
 }
 
-fn plan(kind: &str, servers: &[Spec]) -> Plan {
+pub(super) fn plan(kind: &str, servers: &[Spec]) -> Plan {
     plan_with(kind.parse().unwrap(), servers, &HashMap::new())
 }
 
@@ -54,12 +56,27 @@ fn reload(old: &Plan, kind: &str, servers: &[Spec]) -> Plan {
     plan_with(kind.parse().unwrap(), servers, &shared)
 }
 
-fn scheduler(plan: &Plan, worker: u8) -> Scheduler {
-    Scheduler::new(plan.service(ServiceId(0)).unwrap(), plan, WorkerId(worker))
+/// One worker's scheduler, which publishes every choice at once.
+struct Picker {
+    scheduler: Scheduler,
+    loads: Loads,
+}
+
+impl Picker {
+    fn pick<A: Addr>(&mut self, client: A, cport: CPort) -> Result<ServerId, DropReason> {
+        let picked = self.scheduler.pick(client, cport, &mut self.loads);
+        self.loads.publish();
+        picked
+    }
+}
+
+fn scheduler(plan: &Plan, worker: u8) -> Picker {
+    let scheduler = Scheduler::new(plan.service(ServiceId(0)).unwrap(), plan, WorkerId(worker));
+    Picker { scheduler, loads: Loads::new(plan) }
 }
 
 /// Where `count` sessions go that never end.
-fn spread(s: &mut Scheduler, count: u32) -> HashMap<u16, u32> {
+fn spread(s: &mut Picker, count: u32) -> HashMap<u16, u32> {
     let mut to = HashMap::new();
     for n in 0..count {
         let client = Ipv4Addr::from_bits(0x0b00_0000 + n * 7);
@@ -68,7 +85,7 @@ fn spread(s: &mut Scheduler, count: u32) -> HashMap<u16, u32> {
     to
 }
 
-fn sequence(s: &mut Scheduler, count: usize) -> Vec<u16> {
+fn sequence(s: &mut Picker, count: usize) -> Vec<u16> {
     (0..count).map(|_| s.pick(CLIENT, PORT).unwrap().0).collect()
 }
 
@@ -185,9 +202,9 @@ fn idle_servers_are_equals_and_take_turns() {
 }
 
 /// A reload: a new scheduler that goes on where the old one was.
-fn renew(s: &mut Scheduler, plan: &Plan) {
+fn renew(s: &mut Picker, plan: &Plan) {
     let mut next = scheduler(plan, 0);
-    next.continue_from(s);
+    next.scheduler.continue_from(&s.scheduler);
     *s = next;
 }
 
@@ -275,10 +292,12 @@ fn turns_go_on_after_a_reload() {
 #[test]
 fn a_remembered_server_is_rejoined_only_if_it_takes_sessions() {
     let plan = plan("rr", &[(1, 1, 1), (2, 0, 0)]);
-    assert!(rejoin(&plan, ServiceId(0), ServerId(1)));
-    assert!(!rejoin(&plan, ServiceId(0), ServerId(1)), "full");
-    assert!(!rejoin(&plan, ServiceId(0), ServerId(2)), "drained");
-    assert!(!rejoin(&plan, ServiceId(0), ServerId(3)), "gone");
-    assert!(!rejoin(&plan, ServiceId(1), ServerId(1)), "of another service");
+    let mut loads = Loads::new(&plan);
+    let mut rejoin = |service, server| rejoin(&plan, ServiceId(service), ServerId(server), &mut loads);
+    assert!(rejoin(0, 1));
+    assert!(!rejoin(0, 1), "full");
+    assert!(!rejoin(0, 2), "drained");
+    assert!(!rejoin(0, 3), "gone");
+    assert!(!rejoin(1, 1), "of another service");
     assert_eq!(plan.servers().map(|s| s.shared.active()).collect::<Vec<_>>(), [1, 0]);
 }

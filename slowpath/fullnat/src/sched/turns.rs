@@ -6,7 +6,7 @@
 //! (three-distance theorem), so heavy servers do not get bursts. Nothing is stored per ticket, and a turn costs one
 //! binary search.
 
-use super::{Candidate, first_with_room};
+use super::{Candidate, Loads, first_with_room};
 use crate::id::{ServiceId, WorkerId};
 
 /// 2⁶⁴/φ.
@@ -75,16 +75,16 @@ impl Turns {
     }
 
     /// The next server in turn that has room, its session counted. Full servers lose their turn.
-    pub(super) fn pick<'a>(&mut self, candidates: &'a [Candidate]) -> Option<&'a Candidate> {
+    pub(super) fn pick<'a>(&mut self, candidates: &'a [Candidate], loads: &mut Loads) -> Option<&'a Candidate> {
         let mut server = 0;
         // By turns as long as that is likely to find one, so that what full servers cannot take is spread by weight.
         for _ in 0..2 * candidates.len() {
             server = self.next();
-            if let Some(chosen) = candidates.get(server).filter(|c| c.begin()) {
+            if let Some(chosen) = candidates.get(server).filter(|c| c.begin(loads)) {
                 return Some(chosen);
             }
         }
-        first_with_room(candidates, server)
+        first_with_room(candidates, server, loads)
     }
 
     fn server(&self) -> usize {

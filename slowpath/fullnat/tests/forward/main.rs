@@ -4,6 +4,7 @@
 
 mod admission;
 mod books;
+mod bursts;
 mod consistency;
 mod ends;
 mod icmp;

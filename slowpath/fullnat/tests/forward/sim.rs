@@ -107,6 +107,8 @@ impl Worker {
     fn with(&mut self, wires: &mut Wires, act: impl FnOnce(&mut Forwarder<HeapFrame>, &mut Wires)) {
         wires.room = self.room;
         act(&mut self.forwarder, wires);
+        // At once, so that tests need not let the time pass.
+        self.forwarder.publish_loads();
         self.room = wires.room;
         self.requests.extend(wires.requests.drain(..));
     }
@@ -366,7 +368,7 @@ impl Sim {
         self.workers.iter().map(|w| w.forwarder.waiting() as u64).sum()
     }
 
-    /// How often next hops are held: by each session twice.
+    /// How often next hops are held: once each by a worker with sessions of a family that need it.
     pub fn holds(&self) -> u32 {
         self.neighbors.iter().map(|n| n.holders).sum::<u32>() - self.pins
     }

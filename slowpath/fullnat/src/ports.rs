@@ -23,6 +23,7 @@ use crate::id::{LPort, Proto, RPort, WorkerId};
 use crate::time::Time;
 
 mod fresh;
+mod groups;
 mod owners;
 mod ring;
 mod space;
@@ -30,6 +31,7 @@ mod space;
 pub use owners::LportOwners;
 pub use space::SpaceStats;
 
+use groups::Groups;
 use ring::Chunks;
 use space::Space;
 
@@ -100,24 +102,10 @@ pub struct InUse;
 /// Most local addresses one allocation asks. A pool with more may be found exhausted when it is nearly so.
 const MAX_TRIES: usize = 32;
 
-/// What is remembered of a pool towards one real server.
-#[derive(Clone, Copy, Debug)]
-struct Group {
-    generation: u64,
-    /// The next LIP to ask.
-    cursor: usize,
-    /// Second before which no LIP can have a port: makes exhaustion cheap while it lasts.
-    blocked_until: u32,
-    /// Allocations that failed.
-    exhausted: u64,
-    /// Those among them that asked no space.
-    unasked: u64,
-}
-
 /// A worker's port spaces of one address family.
 pub struct PortSpaces<A> {
     by_key: HashMap<SpaceKey<A>, PortSpaceId>,
-    groups: HashMap<(usize, Remote<A>), Group>,
+    groups: Groups<A>,
     spaces: Vec<Option<Space<A>>>,
     vacant: Vec<u32>,
     chunks: Chunks,
@@ -137,7 +125,7 @@ impl<A: Addr> PortSpaces<A> {
     pub fn new(quarantine_ms: u64, seed: u64) -> Self {
         PortSpaces {
             by_key: HashMap::new(),
-            groups: HashMap::new(),
+            groups: Groups::default(),
             spaces: Vec::new(),
             vacant: Vec::new(),
             chunks: Chunks::default(),
@@ -154,9 +142,7 @@ impl<A: Addr> PortSpaces<A> {
             return;
         }
         self.quarantine_s = quarantine_s;
-        for group in self.groups.values_mut() {
-            group.blocked_until = 0;
-        }
+        self.groups.unblock();
     }
 
     /// Takes a port of the pool for a session to `remote`. The local addresses take turns; those that are exhausted are
@@ -170,49 +156,38 @@ impl<A: Addr> PortSpaces<A> {
         mine: impl Fn(A, LPort) -> bool,
     ) -> Result<Lease<A>, Exhausted> {
         let now_s = seconds(now);
-        let fresh = Group { generation: pool.generation, cursor: 0, blocked_until: 0, exhausted: 0, unasked: 0 };
-        let group = self.groups.entry((pool.index, remote)).or_insert(fresh);
-        if group.generation != pool.generation {
-            *group = Group { exhausted: group.exhausted, unasked: group.unasked, ..fresh };
-        }
+        let mut group = self.groups.of(pool, remote);
         if group.blocked_until > now_s {
             group.exhausted += 1;
             group.unasked += 1;
             return Err(Exhausted);
         }
-        let start = group.cursor;
         // A port released from now on rests at least this long, so nothing appears earlier than the first known.
         let mut next = now_s.saturating_add(self.quarantine_s.max(1));
         let tries = pool.lips.len().min(MAX_TRIES);
-        for step in 0..tries {
-            let at = (start + step) % pool.lips.len();
-            let lip = pool.lips[at];
-            let space = self.space(SpaceKey { lip, remote });
+        for _ in 0..tries {
+            let (at, known) = group.next_address();
+            let Some(&lip) = pool.lips.get(at) else { break };
+            let key = SpaceKey { lip, remote };
+            let space = match self.spaces.get(known.0 as usize) {
+                Some(Some(space)) if space.key == key => known,
+                _ => {
+                    let space = self.space(key);
+                    group = self.groups.of(pool, remote);
+                    group.spaces[at] = space;
+                    space
+                }
+            };
             let Some(Some(ports)) = self.spaces.get_mut(space.0 as usize) else { continue };
             ports.pool = pool.index;
             match ports.take(&mut self.chunks, &pool.ports, now_s, self.quarantine_s, |lport| mine(lip, lport)) {
-                Ok(lport) => {
-                    self.note(pool, remote, |group| group.cursor = at + 1);
-                    return Ok(Lease { lip, lport, space });
-                }
+                Ok(lport) => return Ok(Lease { lip, lport, space }),
                 Err(ready) => next = next.min(ready),
             }
         }
-        if tries < pool.lips.len() {
-            next = now_s;
-        }
-        self.note(pool, remote, |group| {
-            group.cursor = start + tries;
-            group.blocked_until = next;
-            group.exhausted += 1;
-        });
+        group.blocked_until = if tries < pool.lips.len() { now_s } else { next };
+        group.exhausted += 1;
         Err(Exhausted)
-    }
-
-    fn note(&mut self, pool: &Pool<'_, A>, remote: Remote<A>, change: impl FnOnce(&mut Group)) {
-        if let Some(group) = self.groups.get_mut(&(pool.index, remote)) {
-            change(group);
-        }
     }
 
     /// The space with this key, made if there is none.
@@ -264,7 +239,7 @@ impl<A: Addr> PortSpaces<A> {
             if let Some(space) = slot.as_mut().filter(|space| space.is_idle(seconds(now), self.quarantine_s)) {
                 space.clear(&mut self.chunks);
                 self.by_key.remove(&space.key);
-                self.groups.remove(&(space.pool, space.key.remote));
+                self.groups.forget(space.pool, space.key.remote);
                 *slot = None;
                 self.vacant.push(self.swept as u32);
             }
@@ -285,13 +260,13 @@ impl<A: Addr> PortSpaces<A> {
     pub fn stats(&mut self, slot: usize, now: Time) -> Option<SpaceStats<A>> {
         let space = self.spaces.get_mut(slot)?.as_mut()?;
         let mut stats = space.stats(&self.chunks, seconds(now), self.quarantine_s);
-        stats.exhausted += self.groups.get(&(space.pool, space.key.remote)).map_or(0, |group| group.unasked);
+        stats.exhausted += self.groups.get(space.pool, space.key.remote).map_or(0, |group| group.unasked);
         Some(stats)
     }
 
     /// Allocations that failed, by pool (its index in the plan) and real server.
     pub fn exhausted(&self) -> impl Iterator<Item = (usize, Remote<A>, u64)> {
-        self.groups.iter().map(|(&(pool, remote), group)| (pool, remote, group.exhausted))
+        self.groups.iter().map(|group| (group.pool, group.remote, group.exhausted))
     }
 }
 

@@ -16,12 +16,14 @@ pub fn mix(seed: u64) -> u64 {
 pub struct Fresh {
     intervals: Vec<(u16, u16)>,
     cursor: u16,
+    /// Likely the interval that begins with the cursor.
+    near: usize,
 }
 
 impl Fresh {
     /// All ports, to be taken from `start` on.
     pub fn new(start: u16) -> Self {
-        Fresh { intervals: vec![(0, u16::MAX)], cursor: start }
+        Fresh { intervals: vec![(0, u16::MAX)], cursor: start, near: 0 }
     }
 
     /// The first interval that reaches `port`.
@@ -30,12 +32,27 @@ impl Fresh {
     }
 
     /// Takes the next port of `range`.
+    #[inline]
     pub fn take(&mut self, range: &RangeInclusive<u16>) -> Option<u16> {
+        match self.intervals.get_mut(self.near) {
+            Some((first, last)) if *first == self.cursor && *first < *last && range.contains(first) => {
+                let port = *first;
+                *first += 1;
+                self.cursor = *first;
+                Some(port)
+            }
+            _ => self.search(range),
+        }
+    }
+
+    #[cold]
+    fn search(&mut self, range: &RangeInclusive<u16>) -> Option<u16> {
         let (low, high) = (*range.start(), *range.end());
         let from = if range.contains(&self.cursor) { self.cursor } else { low };
         let port = self.first_in(from, high).or_else(|| self.first_in(low, high))?;
         self.cursor = port.wrapping_add(1);
         self.remove(port);
+        self.near = self.at(self.cursor);
         Some(port)
     }
 

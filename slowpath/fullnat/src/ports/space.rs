@@ -34,6 +34,8 @@ pub struct Space<A> {
     /// The pool it was last asked for.
     pub pool: usize,
     fresh: Fresh,
+    /// No port of the range is fresh.
+    none_fresh: bool,
     released: Ring,
     /// Released ports that came up while they were outside the range.
     aside: Ring,
@@ -52,6 +54,7 @@ impl<A: Copy> Space<A> {
             key,
             pool: 0,
             fresh: Fresh::new(start),
+            none_fresh: false,
             released: Ring::default(),
             aside: Ring::default(),
             aside_untested: 0,
@@ -64,6 +67,7 @@ impl<A: Copy> Space<A> {
 
     /// Takes the port unused for longest, or tells the second before which there is none. A time not in the future says
     /// that the search was cut short.
+    #[inline]
     pub fn take(
         &mut self,
         chunks: &mut Chunks,
@@ -75,8 +79,10 @@ impl<A: Copy> Space<A> {
         if self.range != (*range.start(), *range.end()) {
             self.range = (*range.start(), *range.end());
             self.aside_untested = self.aside.len();
+            self.none_fresh = false;
         }
-        let port = match self.take_fresh(range, mine) {
+        let fresh = if self.none_fresh { Err(u32::MAX) } else { self.take_fresh(range, mine) };
+        let port = match fresh {
             Ok(port) => Ok(port),
             Err(ready) => self.take_released(chunks, range, now_s, quarantine_s).map_err(|r| r.min(ready)),
         };
@@ -90,7 +96,10 @@ impl<A: Copy> Space<A> {
     fn take_fresh(&mut self, range: &RangeInclusive<u16>, mine: impl Fn(LPort) -> bool) -> Result<u16, u32> {
         for _ in 0..MAX_TESTS {
             // A port that is another worker's leaves the set as well: it will not become ours.
-            let port = self.fresh.take(range).ok_or(u32::MAX)?;
+            let Some(port) = self.fresh.take(range) else {
+                self.none_fresh = true;
+                return Err(u32::MAX);
+            };
             if mine(LPort(port)) {
                 return Ok(port);
             }

@@ -1,7 +1,6 @@
 //! New sessions by the burst: packets that open sessions side by side, several of one flow among them.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fullnat::forward::BURST;
 use fullnat::id::Proto;

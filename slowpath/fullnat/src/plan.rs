@@ -33,7 +33,9 @@ pub struct Plan {
     pub quarantine_ms: u64,
     services: Vec<Option<Service>>,
     servers: Vec<Option<Server>>,
-    by_vip: HashMap<(IpAddr, VPort, Proto), ServiceId>,
+    by_vip: HashMap<(u128, u32), ServiceId>,
+    /// By server slot: the interface and the next hop towards it.
+    ways: Vec<Option<(IfaceId, IpAddr)>>,
     own: HashMap<IpAddr, Own>,
     /// VIPs and LIPs of earlier plans: sessions over them go on.
     former: HashMap<IpAddr, Own>,
@@ -198,7 +200,9 @@ impl Plan {
             own.extend(pool.v6.iter().map(|&a| (IpAddr::V6(a), Own::Lip)));
         }
         own.extend(services.iter().map(|s| (s.vip, Own::Vip)));
-        let by_vip = services.iter().map(|s| ((s.vip, s.vport, s.proto), s.id)).collect();
+        let by_vip = services.iter().map(|s| (vip_key(s.vip, s.vport, s.proto), s.id)).collect();
+        let servers = slots(servers, |s| s.id.0);
+        let ways = servers.iter().map(|server| routes.way_to(server.as_ref()?.rip)).collect();
         let mut plan = Plan {
             generation,
             interfaces,
@@ -206,8 +210,9 @@ impl Plan {
             pools,
             quarantine_ms,
             services: slots(services, |s| s.id.0),
-            servers: slots(servers, |s| s.id.0),
+            servers,
             by_vip,
+            ways,
             own,
             former: HashMap::new(),
             hash_tables: Vec::new(),
@@ -223,8 +228,15 @@ impl Plan {
     }
 
     /// The service with this VIP, port and protocol.
+    #[inline]
     pub fn service_at(&self, vip: IpAddr, vport: VPort, proto: Proto) -> Option<&Service> {
-        self.service(*self.by_vip.get(&(vip, vport, proto))?)
+        self.service(*self.by_vip.get(&vip_key(vip, vport, proto))?)
+    }
+
+    /// By which interface and through which next hop packets to a real server go.
+    #[inline]
+    pub fn way_to(&self, server: ServerId) -> Option<(IfaceId, IpAddr)> {
+        *self.ways.get(usize::from(server.0))?
     }
 
     /// The service in this slot.
@@ -284,6 +296,16 @@ impl Plan {
     pub fn own_addresses(&self) -> impl Iterator<Item = (IpAddr, Own)> {
         self.own.iter().map(|(&address, &own)| (address, own))
     }
+}
+
+/// A service's address as numbers, which are cheaper to hash than an address is.
+#[inline(always)]
+fn vip_key(vip: IpAddr, vport: VPort, proto: Proto) -> (u128, u32) {
+    let (family, bits) = match vip {
+        IpAddr::V4(ip) => (0, u128::from(ip.to_bits())),
+        IpAddr::V6(ip) => (1 << 24, ip.to_bits()),
+    };
+    (bits, family | (proto as u32) << 16 | u32::from(vport.0))
 }
 
 /// Places each item at the index `slot` gives it.

@@ -116,6 +116,17 @@ impl Routes {
         typed(back.or_else(|| family.all.lookup(bits(dst)))?)
     }
 
+    /// The interface and the next hop towards `dst`, by [`Routes::lookup`].
+    pub fn way_to(&self, dst: IpAddr) -> Option<(IfaceId, IpAddr)> {
+        fn way<A: Addr>(routes: &Routes, dst: A) -> Option<(IfaceId, IpAddr)> {
+            routes.lookup(dst).map(|route| (route.iface, route.next_hop(dst).into()))
+        }
+        match dst {
+            IpAddr::V4(dst) => way(self, dst),
+            IpAddr::V6(dst) => way(self, dst),
+        }
+    }
+
     /// All routes: connected ones first, then in configured order.
     pub fn entries(&self) -> &[RouteEntry] {
         &self.entries

@@ -55,8 +55,9 @@ impl std::fmt::Display for InsertError {
 
 impl std::error::Error for InsertError {}
 
-/// A session that has a place and is not found by its keys yet. To be [entered](SessionTable::enter) or
-/// [withdrawn](SessionTable::withdraw).
+/// A session in its place with the hashes of its keys: one that they do not find yet, to be
+/// [entered](SessionTable::enter) or [withdrawn](SessionTable::withdraw), or one that they do, to be
+/// [removed](SessionTable::remove_located).
 #[derive(Debug)]
 #[must_use]
 pub struct Placed {
@@ -201,7 +202,7 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
     }
 
     /// First half of [`SessionTable::insert`]: gives a session its place, where no key finds it yet. `hash` is that of its
-    /// inbound key. Between the halves of a burst's insertions the [lines](SessionTable::line_of) of the index come near.
+    /// inbound key. Between the halves of a burst's insertions the [lines](SessionTable::lines_of) of the index come near.
     pub fn place(&mut self, session: Session<A>, cold: Cold, hash: u64) -> Result<Placed, InsertError> {
         debug_assert_ne!(session.conn.state, State::Free);
         debug_assert_eq!(hash, self.hash(&session.key(Direction::Inbound)));
@@ -224,10 +225,10 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
         Ok(Placed { idx, hashes })
     }
 
-    /// The line of the index that the outbound key of a placed session goes to, to be prefetched.
+    /// The lines of the index that the keys of a session, inbound and outbound, go to, to be prefetched.
     #[inline(always)]
-    pub fn line_of(&self, placed: &Placed) -> &Bucket {
-        self.index.bucket(placed.hashes[1])
+    pub fn lines_of(&self, placed: &Placed) -> [&Bucket; 2] {
+        placed.hashes.map(|hash| self.index.bucket(hash))
     }
 
     /// Second half of [`SessionTable::insert`]: both keys find the session from now on. When they cannot, it stays placed:
@@ -267,9 +268,22 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
     /// Removes the session at `idx`, if there is one and the target has nothing of it. Giving back its local port is the
     /// caller's.
     pub fn remove(&mut self, idx: SessionIdx) -> Option<(Session<A>, Cold)> {
+        let placed = self.locate(idx)?;
+        self.remove_located(&placed)
+    }
+
+    /// First half of [`SessionTable::remove`]: where the session is found. None, if there is none or the target has
+    /// something of it. Between the halves of several removals the [lines](SessionTable::lines_of) of the index come near.
+    pub fn locate(&self, idx: SessionIdx) -> Option<Placed> {
         let session = self.get(idx).filter(|session| session.offload() == offload::State::None)?;
-        let hashes = [Direction::Inbound, Direction::Outbound].map(|d| (d, self.hash(&session.key(d))));
-        for (direction, hash) in hashes {
+        let hashes = [Direction::Inbound, Direction::Outbound].map(|d| self.hash(&session.key(d)));
+        Some(Placed { idx, hashes })
+    }
+
+    /// Second half of [`SessionTable::remove`].
+    pub fn remove_located(&mut self, placed: &Placed) -> Option<(Session<A>, Cold)> {
+        let Placed { idx, hashes } = *placed;
+        for (direction, hash) in [Direction::Inbound, Direction::Outbound].into_iter().zip(hashes) {
             let removed = self.index.remove(hash, idx.value(direction));
             debug_assert!(removed, "session {} was not in the index", idx.0);
         }
@@ -284,25 +298,19 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
         }
     }
 
-    /// The next session whose deadline, as `deadline` tells it now, has passed. Its timer is off now: the caller either
-    /// [removes](SessionTable::remove) it or [files](SessionTable::file) it anew. Call it until it returns None; then
-    /// nothing more is due, or `budget` is used up (each session looked at and each tick of the wheel passed costs one) and
-    /// the rest is for the next round.
-    pub fn pop_due(
-        &mut self,
-        now: Time,
-        budget: &mut usize,
-        deadline: impl Fn(&Session<A>) -> Time,
-    ) -> Option<SessionIdx> {
-        while let Some(at) = self.wheel.poll(now, budget) {
-            let Some(session) = self.get(SessionIdx(at)) else { continue };
-            let deadline = deadline(session);
-            if deadline <= now {
-                return Some(SessionIdx(at));
-            }
-            self.wheel.file(at, deadline);
-        }
-        None
+    /// The next session whose timer has gone off, and is off now. The deadline may have moved away since it was filed: the
+    /// caller looks at the session, and either [removes](SessionTable::remove) it or [files](SessionTable::file) it anew.
+    /// Call it until it returns None; then nothing more is due, or `budget` is used up (each session and each tick of the
+    /// wheel passed costs one) and the rest is for the next round.
+    #[inline]
+    pub fn poll(&mut self, now: Time, budget: &mut usize) -> Option<SessionIdx> {
+        self.wheel.poll(now, budget).map(SessionIdx)
+    }
+
+    /// The memory of a session, to be prefetched.
+    #[inline(always)]
+    pub fn memory(&self, idx: SessionIdx) -> Option<(&Session<A>, &Cold)> {
+        Some((self.slab.get(idx.0 as usize)?, self.cold.get(idx.0 as usize)?))
     }
 
     /// Looks at up to `n` places from `from` on and returns their sessions, and where to go on. None there means that

@@ -56,7 +56,8 @@ impl<F: Frame> Desk<F> {
             if entered && let Some(found) = family.sessions.find(&arrival.flow.key, arrival.hash) {
                 self.hit_again(rx, family, found, arrival, out);
             } else if let Some(opening) = self.admit(rx, family, arrival, out) {
-                F::prefetch(family.sessions.line_of(&opening.placed));
+                let [_, outbound] = family.sessions.lines_of(&opening.placed);
+                F::prefetch(outbound);
                 openings.push(opening);
             }
         }
@@ -210,11 +211,12 @@ impl<F: Frame> Desk<F> {
         // The plan gives a service servers and local addresses of its own family.
         let rip = A::from_ip(server.rip).ok_or(DropReason::NoServer)?;
         let pool = rx.plan.pools.get(service.pool).ok_or(DropReason::NoLocalPort)?;
-        let there = rx.plan.routes.lookup(rip).ok_or(DropReason::NoRoute)?;
+        let (iface, next_hop) = rx.plan.way_to(server.id).ok_or(DropReason::NoRoute)?;
+        let next_hop = A::from_ip(next_hop).ok_or(DropReason::NoRoute)?;
         if family.sessions.len() == family.sessions.capacity() {
             return Err(DropReason::SessionTableFull);
         }
-        let inbound = family.hops.acquire(&self.neighbors, there.iface, there.next_hop(rip));
+        let inbound = family.hops.acquire(&self.neighbors, iface, next_hop);
         let nexthop_in = inbound.map_err(|_| DropReason::NexthopTableFull)?;
         let outbound = family.hops.acquire(&self.neighbors, back.iface, back.next_hop(key.src));
         let nexthop_out = outbound.map_err(|_| {
@@ -230,7 +232,7 @@ impl<F: Frame> Desk<F> {
         let remote = Remote { proto: key.proto, rip, rport: server.rport };
         let mine = |lip, lport: LPort| {
             let answer = FlowKey { src: rip, dst: lip, sport: server.rport.0, dport: lport.0, proto: key.proto };
-            self.spread.outbound(self.worker, there.iface, &answer) == self.worker
+            self.spread.outbound(self.worker, iface, &answer) == self.worker
         };
         let lease = family.ports.allocate(&lips, remote, rx.now, mine).map_err(|_| {
             family.hops.release(&self.neighbors, nexthop_in);

@@ -13,6 +13,7 @@ use crate::offload::State;
 use crate::reason::DropReason;
 use crate::table::SessionIdx;
 use crate::tcp::{Event, Outcome};
+use crate::wheel::HORIZON_MS;
 use crate::wire::Flow;
 use crate::wire::tcp::TcpFlags;
 use crate::wire::toa::NoRoom;
@@ -140,7 +141,7 @@ impl<F: Frame> Desk<F> {
     }
 
     /// Acts on what a segment changed.
-    #[cold]
+    #[inline(never)]
     fn note<A: Addr>(
         &self,
         rx: Rx<'_>,
@@ -154,13 +155,17 @@ impl<F: Frame> Desk<F> {
             Event::Established => self.counters.handshakes.add(1),
             Event::None | Event::RstAccepted | Event::Reopen => {}
         }
-        // A deadline that moves away is found when the old one comes; a nearer one must be filed.
-        if let Some(session) = family.sessions.get(idx)
-            && let Some(ms) = timeouts(rx.plan, session.service_id).shortened(outcome)
+        // A deadline that moves away is found when the old one comes; a nearer one must be filed, but none is filed
+        // beyond the horizon.
+        if outcome.changed()
+            && let Some(session) = family.sessions.get(idx)
+            && let Some(ms) = timeouts(rx.plan, session.service_id).shortened(outcome).filter(|&ms| ms < HORIZON_MS)
         {
             family.sessions.file(idx, rx.now.after(ms));
         }
-        self.remove_if_closing(rx.now, family, idx, out);
+        if self.offload.is_some() {
+            self.remove_if_closing(rx.now, family, idx, out);
+        }
     }
 
     /// A client uses its tuple again: the old session ends, the packet opens a new one. Not while the target may have

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 use crate::addr::Addr;
 use crate::forward::offload::must_leave_target;
 use crate::forward::{Desk, Family, Forwarder, Output, link};
@@ -13,7 +15,8 @@ use crate::plan::Plan;
 use crate::reason::DropReason;
 use crate::sched::{Loads, Scheduler};
 use crate::session::{Cold, Session};
-use crate::tcp::Timeouts;
+use crate::table::{Placed, SessionIdx};
+use crate::tcp::{State, Timeouts};
 use crate::time::Time;
 use crate::wire::{Mac, arp, ethernet, ndp};
 
@@ -111,10 +114,47 @@ impl<F: Frame> Desk<F> {
     /// Ends sessions whose deadline has passed, once the target has nothing of them.
     fn expire<A: Addr>(&mut self, plan: &Plan, now: Time, family: &mut Family<A>, out: &mut impl Output<F>) {
         let mut budget = EXPIRE_BUDGET;
-        while let Some(idx) = family.sessions.pop_due(now, &mut budget, |session| due(plan, now, session)) {
-            match family.sessions.remove(idx) {
-                Some(ended) => self.ended(now, family, ended),
-                None => self.due_with_target(now, family, idx, out),
+        let mut up: ArrayVec<SessionIdx, EXPIRE_BUDGET> = ArrayVec::new();
+        while let Some(idx) = family.sessions.poll(now, &mut budget) {
+            if let Some((session, cold)) = family.sessions.memory(idx) {
+                F::prefetch(session);
+                F::prefetch(cold);
+            }
+            up.push(idx);
+        }
+        if !up.is_empty() {
+            self.look_at(plan, now, family, &up, out);
+        }
+    }
+
+    /// Looks at sessions whose timers have gone off: ends them, or sets their timers anew.
+    #[inline(never)]
+    fn look_at<A: Addr>(
+        &mut self,
+        plan: &Plan,
+        now: Time,
+        family: &mut Family<A>,
+        up: &[SessionIdx],
+        out: &mut impl Output<F>,
+    ) {
+        let mut ending: ArrayVec<Placed, EXPIRE_BUDGET> = ArrayVec::new();
+        for &idx in up {
+            let Some(session) = family.sessions.get(idx) else { continue };
+            let deadline = due(plan, now, session);
+            if deadline > now {
+                family.sessions.file(idx, next_look(plan, now, session));
+            } else if let Some(placed) = family.sessions.locate(idx) {
+                for line in family.sessions.lines_of(&placed) {
+                    F::prefetch(line);
+                }
+                ending.push(placed);
+            } else {
+                self.due_with_target(now, family, idx, out);
+            }
+        }
+        for placed in &ending {
+            if let Some(ended) = family.sessions.remove_located(placed) {
+                self.ended(now, family, ended);
             }
         }
     }
@@ -166,14 +206,25 @@ pub(super) fn deadline<A: Addr>(plan: &Plan, now: Time, session: &Session<A>) ->
     session.last_seen(now).after(timeouts(plan, session.service_id).of(session.conn.state))
 }
 
+/// When the timer of a session with time left looks at it next. Between the last FIN and its acknowledgment that is as
+/// early as the state behind that may need it: see [`Timeouts::shortened`].
+pub(super) fn next_look<A: Addr>(plan: &Plan, now: Time, session: &Session<A>) -> Time {
+    let deadline = deadline(plan, now, session);
+    match session.conn.state {
+        State::LastAck => deadline.min(now.after(timeouts(plan, session.service_id).of(State::TimeWait))),
+        _ => deadline,
+    }
+}
+
 /// When there is something to do about a session if no packet comes.
 fn due<A: Addr>(plan: &Plan, now: Time, session: &Session<A>) -> Time {
     if must_leave_target(session) { now } else { deadline(plan, now, session) }
 }
 
 /// The timeouts of a service; the defaults for one that is gone.
-pub(super) fn timeouts(plan: &Plan, service: ServiceId) -> Timeouts {
-    plan.service(service).map_or_else(Timeouts::default, |s| s.timeouts)
+#[inline]
+pub(super) fn timeouts(plan: &Plan, service: ServiceId) -> &Timeouts {
+    plan.service(service).map_or(&Timeouts::DEFAULT, |s| &s.timeouts)
 }
 
 /// Writes the question of a probe; false when it cannot be asked.

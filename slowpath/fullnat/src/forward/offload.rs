@@ -14,7 +14,7 @@
 
 use crate::addr::Addr;
 use crate::flow::Direction;
-use crate::forward::housekeeping::{deadline, timeouts};
+use crate::forward::housekeeping::{deadline, next_look, timeouts};
 use crate::forward::{Desk, Family, Forwarder, Output, Rx};
 use crate::frame::Frame;
 use crate::offload::{AnyEnds, Counted, Place, Request, State, Threshold, Verdict};
@@ -216,8 +216,8 @@ impl<F: Frame> Desk<F> {
                 session.conn.back_in_view();
                 cold.retry_s = not_before(now.after(REST_MS));
                 self.moved(session, State::None);
-                let deadline = deadline(plan, now, session);
-                family.sessions.file(idx, deadline);
+                let look = next_look(plan, now, session);
+                family.sessions.file(idx, look);
             }
             _ => self.counters.offload.ignored.add(1),
         }

@@ -37,21 +37,24 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Timeouts {
-            syn_sent: 5_000,
-            syn_recv: 30_000,
-            established: 900_000,
-            fin_wait: 300_000,
-            close_wait: 300_000,
-            last_ack: 30_000,
-            time_wait: 10_000,
-            close: 10_000,
-            udp: 300_000,
-        }
+        Timeouts::DEFAULT
     }
 }
 
 impl Timeouts {
+    /// Those of a service for which nothing else is configured.
+    pub const DEFAULT: Timeouts = Timeouts {
+        syn_sent: 5_000,
+        syn_recv: 30_000,
+        established: 900_000,
+        fin_wait: 300_000,
+        close_wait: 300_000,
+        last_ack: 30_000,
+        time_wait: 10_000,
+        close: 10_000,
+        udp: 300_000,
+    };
+
     /// The timeout in this state, in milliseconds.
     #[inline]
     pub fn of(&self, state: State) -> u64 {
@@ -69,13 +72,17 @@ impl Timeouts {
         })
     }
 
-    /// The new timeout when a segment made it shorter, so that the session must be filed anew in the wheel.
+    /// After which time the session's timer must look at it when a segment made its timeout shorter, so that it must be
+    /// filed anew in the wheel.
+    ///
+    /// The last acknowledgment follows close behind the last FIN: the timer that is set for the one serves for the other.
     #[inline]
     pub fn shortened(&self, outcome: &Outcome) -> Option<u64> {
-        if !outcome.changed() {
-            return None;
-        }
-        let ms = self.of(outcome.to);
+        let ms = match (outcome.from, outcome.to) {
+            (State::LastAck, State::TimeWait) => return None,
+            (_, State::LastAck) => self.of(State::LastAck).min(self.of(State::TimeWait)),
+            (_, to) => self.of(to),
+        };
         (ms < self.of(outcome.from)).then_some(ms)
     }
 }
@@ -90,8 +97,10 @@ mod tests {
         let t = Timeouts::default();
         let change = |from, to| t.shortened(&Outcome { from, to, event: Event::None });
         assert_eq!(change(State::Established, State::FinWait), Some(300_000));
-        assert_eq!(change(State::LastAck, State::TimeWait), Some(10_000));
         assert_eq!(change(State::SynSent, State::SynRecv), None);
         assert_eq!(change(State::FinWait, State::FinWait), None);
+        assert_eq!(change(State::FinWait, State::LastAck), Some(10_000), "the next state's");
+        assert_eq!(change(State::LastAck, State::TimeWait), None);
+        assert_eq!(change(State::FinWait, State::TimeWait), Some(10_000));
     }
 }

@@ -64,26 +64,31 @@ pub fn insert<F: Frame, A: Addr>(
     if flow.key.proto != Proto::Tcp {
         return Err(NoRoom::Options);
     }
-    let mut option = [0; LEN_V6];
-    let option = &mut option[..len::<A>()];
-    option[..2].copy_from_slice(&[KIND, len::<A>() as u8]);
-    option[2..4].copy_from_slice(&port.0.to_be_bytes());
-    client.write(&mut option[4..]);
-
     let headers = usize::from(flow.l4) + tcp::LEN;
     let old_len = usize::from(flow.payload).saturating_sub(headers);
-    if old_len + option.len() > MAX_OPTIONS {
-        return insert_without_padding(frame, flow, option, max_ip_len);
+    if old_len + len::<A>() > MAX_OPTIONS {
+        let mut option = [0; LEN_V6];
+        write_option(&mut option, client, port);
+        return insert_without_padding(frame, flow, &option[..len::<A>()], max_ip_len);
     }
     let mut change = Change::default();
     change.word(0, u16::from_be_bytes([KIND, len::<A>() as u8]));
     change.word(0, port.0);
     change.sums(0, client.word_sum());
-    lengthen(frame, flow, option.len(), change, max_ip_len)?;
-    if let Some(room) = frame.bytes_mut().get_mut(headers..headers + option.len()) {
-        room.copy_from_slice(option);
+    lengthen(frame, flow, len::<A>(), change, max_ip_len)?;
+    if let Some(room) = frame.bytes_mut().get_mut(headers..headers + len::<A>()) {
+        // In its place, and not copied there: a copy in larger pieces than were written would wait for all stores before.
+        write_option(room, client, port);
     }
     Ok(())
+}
+
+/// Writes the option into the first bytes of `room`.
+#[inline(always)]
+fn write_option<A: Addr>(room: &mut [u8], client: A, port: CPort) {
+    let [high, low] = port.0.to_be_bytes();
+    room[..4].copy_from_slice(&[KIND, len::<A>() as u8, high, low]);
+    client.write(&mut room[4..]);
 }
 
 /// As [`insert`], dropping the padding of the options.

@@ -256,6 +256,26 @@ fn closed_after_long<A: Net>() {
     }
 }
 
+fn acknowledged_late<A: Net>() {
+    for late in [100, 9_990, 12_000, 19_900, 29_000] {
+        let mut sim = Sim::quiet(World::default());
+        let talk = Talk::<A>::established(&mut sim, 1, 1);
+        talk.up(&mut sim, segment(true, FIN_ACK, 1, 1, b""));
+        talk.down(&mut sim, segment(false, FIN_ACK, 1, 2, b""));
+        for _ in 0..late / 10 {
+            sim.advance(10);
+        }
+        talk.up(&mut sim, segment(true, ACK, 2, 2, b""));
+        sim.changed();
+        ends_after(&mut sim, &talk, 10_000);
+    }
+}
+
+#[test]
+fn the_last_acknowledgment_shortens_the_timeout_however_late() {
+    both_families!(acknowledged_late);
+}
+
 #[test]
 fn a_connection_closed_late_ends_as_soon_as_one_closed_early() {
     both_families!(closed_after_long);

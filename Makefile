@@ -31,12 +31,8 @@ test: deps ## all tests; end-to-end ones need root and run one at a time
 check: ## format, lints, documentation, licences
 	scripts/check
 
-bench: build ## packets, new connections and installs per second
-	for sessions in 1000 100000; do \
-		$(CARGO_TARGET_DIR)/release/carom bench forward --sessions $$sessions; \
-		$(CARGO_TARGET_DIR)/release/carom bench connect --sessions $$sessions; \
-	done
-	$(CARGO_TARGET_DIR)/release/carom bench install
+bench: deps ## all benchmarks and a report with plots, target/bench/report.html; QUICK=1: two minutes; CPUS=1-3: on these cores
+	scripts/bench
 
 p4: ## the P4 program's artifacts in p4/build/, where there is a p4c; ARCH=tna: those for Tofino
 	scripts/p4$(if $(ARCH),-$(ARCH))

@@ -35,7 +35,7 @@ use crate::worker::{Outbox, Ports, Query, Sink, Source, Worker};
 /// Descriptors of each queue.
 pub(crate) const DESCRIPTORS: u16 = 1024;
 /// Frames that may wait between two workers.
-const HANDOVER_RING: u32 = 1024;
+pub(crate) const HANDOVER_RING: u32 = 1024;
 /// Buffers a thread keeps at hand.
 pub(crate) const MEMPOOL_CACHE: u32 = 256;
 /// Services and servers that have counters of their own: as many as there are ids, since a reload may bring any.
@@ -416,9 +416,9 @@ fn spread(ports: &[Port], interfaces: usize, workers: usize) -> Spread {
 }
 
 /// A ring from each worker to each other: by worker, where it puts (by worker), and what it takes from.
-type Rings = (Vec<Vec<Option<Producer>>>, Vec<Vec<Consumer>>);
+pub(crate) type Rings = (Vec<Vec<Option<Producer>>>, Vec<Vec<Consumer>>);
 
-fn rings(eal: Eal, workers: usize) -> Result<Rings, AssembleError> {
+pub(crate) fn rings(eal: Eal, workers: usize) -> Result<Rings, AssembleError> {
     let mut producers: Vec<Vec<Option<Producer>>> = Vec::new();
     let mut consumers: Vec<Vec<Consumer>> = (0..workers).map(|_| Vec::new()).collect();
     for from in 0..workers {

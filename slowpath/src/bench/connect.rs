@@ -22,13 +22,13 @@ use crate::cli::table::Align::{Left, Right};
 use crate::cli::table::table;
 
 /// Milliseconds a closed session stays. Shorter than any operator would have it, so that not those sessions are measured.
-const TIME_WAIT_MS: u32 = 20;
+pub const TIME_WAIT_MS: u32 = 20;
 /// Room for closed sessions: more than close in that time.
-const CLOSED: u32 = 1 << 17;
+pub const CLOSED: u32 = 1 << 17;
 /// Milliseconds a port rests: the shortest there is but none.
-const QUARANTINE_MS: u64 = 1000;
+pub const QUARANTINE_MS: u64 = 1000;
 /// More ports than are given back in that time and the second to which it is rounded up.
-const RESTING: u32 = 8_000_000;
+pub const RESTING: u32 = 8_000_000;
 
 /// What was measured; medians over the runs.
 #[derive(Debug, Serialize)]
@@ -90,7 +90,7 @@ pub fn run<A: BenchAddr>(eal: Eal, args: &Connect) -> Result<(), BenchError> {
 
 /// Fills an empty table, that of a new worker.
 fn fill_anew<A: BenchAddr>(shared: &Shared, args: &Connect) -> Result<Costs, BenchError> {
-    let script = Script { proto: Proto::Tcp, first: 0, sessions: args.sessions, data: false, close: false };
+    let script = Script::lasting(Proto::Tcp, args.sessions);
     let cost = |cpu| Cost { count: args.sessions.into(), cpu };
 
     let traffic = shared.traffic::<A>(0, script);
@@ -109,26 +109,28 @@ fn fill_anew<A: BenchAddr>(shared: &Shared, args: &Connect) -> Result<Costs, Ben
 
 /// Opens and closes sessions while others stay open.
 fn churn<A: BenchAddr>(shared: &Shared, args: &Connect) -> Result<Costs, BenchError> {
-    let script = Script { proto: Proto::Tcp, first: 0, sessions: args.sessions, data: false, close: true };
+    let script = Script { close: true, ..Script::lasting(Proto::Tcp, args.sessions) };
     let length = Duration::from_secs_f64(args.seconds);
 
     let traffic = shared.traffic::<A>(0, script);
     let mut alone = ports(&traffic);
     make_sessions(&traffic, || pass_through(&mut alone))?;
     let done = || traffic.borrow().done.into();
-    let io = measure((length / 25, length / 5), done, || pass_through(&mut alone))?;
+    measure(length / 25, done, || pass_through(&mut alone));
+    let io = measure(length / 5, done, || pass_through(&mut alone)).of_some()?;
 
     let traffic = shared.traffic::<A>(0, script);
-    let mut worker = shared.worker(0, &traffic, (args.sessions + OPENING + CLOSED) as usize);
+    let capacity = (args.sessions + OPENING + CLOSED) as usize;
+    let mut worker = shared.worker(0, &traffic, capacity);
+    traffic.borrow_mut().limit(worker.counters.clone(), capacity);
     fill(&mut worker, &traffic)?;
     let counters = worker.counters.clone();
-    let whole = measure(
-        (length / 3, length),
-        || counters.sessions_ended.get(),
-        || {
-            worker.poll();
-        },
-    )?;
+    let ended = || counters.sessions_ended.get();
+    let mut poll = || {
+        worker.poll();
+    };
+    measure(length / 3, ended, &mut poll);
+    let whole = measure(length, ended, &mut poll).of_some()?;
     check(&worker, &traffic)?;
     Ok(Costs { whole, io })
 }

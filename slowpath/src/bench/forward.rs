@@ -1,14 +1,21 @@
 //! `carom bench forward`: packets of sessions that are made already.
+//!
+//! Several workers have sessions of their own, as where NICs steer by flow. With `--handover` a share of the packets arrives
+//! at another worker, as where they do not, and goes to its own through the rings of the daemon.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use dpdk::Eal;
 use fullnat::id;
+use fullnat::reason::DropReason;
 use serde::Serialize;
 
-use super::setup::{BenchAddr, Shared, Wish, ports};
+use super::frames::Packet;
+use super::setup::{BenchAddr, BenchWorker, Shared, Wish, ports};
+use super::together::Together;
 use super::traffic::Script;
-use super::{BenchError, Cost, check, fill, measure, on_each_worker, pass_through, print};
+use super::{BenchError, Cost, drops, fill, measure, on_each_worker, pass_through, print};
 use crate::cli::table::Align::{Left, Right};
 use crate::cli::table::table;
 use crate::cli::{Forward, Proto};
@@ -26,6 +33,11 @@ struct Forwarded {
     mpps_per_cpu_second: f64,
     ns_per_packet: f64,
     io_ns_per_packet: f64,
+    /// What was asked, and what was counted: packets handed over, and those among them that found the ring full.
+    handover: f64,
+    handed_over_share: f64,
+    handover_dropped_share: f64,
+    each_mpps_per_cpu_second: Vec<f64>,
 }
 
 /// What one worker did, and its ports alone.
@@ -33,6 +45,18 @@ struct Forwarded {
 struct Costs {
     forwarded: Cost,
     io: Cost,
+    handed_over: u64,
+    lost: u64,
+}
+
+/// Packets of both sides.
+type Sides<A> = [Vec<Packet<A>>; 2];
+
+/// What the workers share beside the balancer.
+struct Table<A> {
+    together: Together,
+    /// By worker the packets that arrive there.
+    dealt: Vec<Mutex<Sides<A>>>,
 }
 
 /// Measures, and prints what came out.
@@ -42,10 +66,18 @@ pub fn run<A: BenchAddr>(eal: Eal, args: &Forward) -> Result<(), BenchError> {
         Proto::Udp => (id::Proto::Udp, "udp"),
     };
     let shared = Shared::new::<A>(eal, Wish::lasting(proto, args.workers, args.sessions))?;
-    let costs = on_each_worker(eal, args.workers, |number| one::<A>(&shared, args, proto, number))?;
+    let dealt = (0..args.workers).map(|_| Mutex::default()).collect();
+    let table = Table::<A> { together: Together::new(args.workers), dealt };
+    let costs =
+        on_each_worker(eal, args.workers, |number| table.together.with(|| one(&shared, &table, args, proto, number)))?;
     let add = |a: Cost, b: Cost| Cost { count: a.count + b.count, cpu: a.cpu + b.cpu };
-    let add = |a: Costs, b: &Costs| Costs { forwarded: add(a.forwarded, b.forwarded), io: add(a.io, b.io) };
-    let Costs { forwarded, io } = costs.iter().fold(Costs::default(), add);
+    let all = costs.iter().fold(Costs::default(), |a, b| Costs {
+        forwarded: add(a.forwarded, b.forwarded),
+        io: add(a.io, b.io),
+        handed_over: a.handed_over + b.handed_over,
+        lost: a.lost + b.lost,
+    });
+    let packets = all.forwarded.count.max(1) as f64;
     let result = Forwarded {
         bench: "forward",
         proto: name,
@@ -53,36 +85,114 @@ pub fn run<A: BenchAddr>(eal: Eal, args: &Forward) -> Result<(), BenchError> {
         sessions: args.sessions,
         workers: args.workers,
         hugepages: eal.memory().hugepages,
-        packets: forwarded.count,
-        mpps_per_cpu_second: 1e3 / forwarded.ns(),
-        ns_per_packet: forwarded.ns(),
-        io_ns_per_packet: io.ns(),
+        packets: all.forwarded.count,
+        mpps_per_cpu_second: 1e3 / all.forwarded.ns(),
+        ns_per_packet: all.forwarded.ns(),
+        io_ns_per_packet: all.io.ns(),
+        handover: args.handover,
+        handed_over_share: all.handed_over as f64 / packets,
+        handover_dropped_share: all.lost as f64 / packets,
+        each_mpps_per_cpu_second: costs.iter().map(|c| 1e3 / c.forwarded.ns()).collect(),
     };
     print(args.json, &text(&result), &result)
 }
 
 /// One worker's part.
-fn one<A: BenchAddr>(shared: &Shared, args: &Forward, proto: id::Proto, number: u8) -> Result<Costs, BenchError> {
-    let sessions = args.sessions.div_ceil(args.workers.into());
-    let script = Script { proto, first: u32::from(number) * sessions, sessions, data: true, close: false };
-    let traffic = shared.traffic::<A>(number, script);
+fn one<A: BenchAddr>(
+    shared: &Shared,
+    table: &Table<A>,
+    args: &Forward,
+    proto: id::Proto,
+    number: u8,
+) -> Result<Costs, BenchError> {
+    let sessions = shared.sessions_each();
+    let traffic = shared.traffic::<A>(number, Script { data: true, ..Script::lasting(proto, sessions) });
     let mut worker = shared.worker(number, &traffic, sessions as usize);
     fill(&mut worker, &traffic)?;
+
     let mut state = 0x9e37_79b9_7f4a_7c15 ^ u64::from(number);
-    traffic.borrow_mut().make_steady(|| xorshift(&mut state));
+    let mut random = || xorshift(&mut state);
+    deal(table, traffic.borrow_mut().packets(), usize::from(number), args.handover, &mut random);
+    table.together.wait(1)?;
+    let mut packets = std::mem::take(&mut *lock(&table.dealt[usize::from(number)]));
+    for side in &mut packets {
+        shuffle(side, &mut random);
+    }
+    if packets.iter().any(Vec::is_empty) {
+        return Err(BenchError("too few --sessions for so many workers".to_owned()));
+    }
+    traffic.borrow_mut().repeat(packets);
+
     let sent = || traffic.borrow().sent;
     let length = Duration::from_secs_f64(args.seconds);
     let mut alone = ports(&traffic);
-    let io = measure((length / 25, length / 5), sent, || pass_through(&mut alone))?;
-    let forwarded = measure((length / 5, length), sent, || {
+    measure(length / 25, sent, || pass_through(&mut alone));
+    let io = measure(length / 5, sent, || pass_through(&mut alone)).of_some()?;
+    table.together.wait(2)?;
+    let counters = Arc::clone(&worker.counters);
+    let counted = || (counters.handed_over.get(), counters.dropped(DropReason::HandoverFull));
+    let mut round = || {
         worker.poll();
-    })?;
-    check(&worker, &traffic)?;
-    let left = worker.counters.sessions_v4.get() + worker.counters.sessions_v6.get();
-    if left != u64::from(sessions) {
-        return Err(BenchError(format!("{left} of {sessions} sessions are left")));
+        if args.handover > 0.0 {
+            table.together.keep_pace(number);
+        }
+    };
+    measure(length / 5, sent, &mut round);
+    let before = counted();
+    let forwarded = measure(length, sent, &mut round).of_some()?;
+    let after = counted();
+    table.together.run_free(number);
+    // The others may still hand over.
+    let all_done = table.together.arrive(3);
+    while !all_done()? {
+        worker.poll();
     }
-    Ok(Costs { forwarded, io })
+    check_steady(&worker, sessions)?;
+    Ok(Costs { forwarded, io, handed_over: after.0 - before.0, lost: after.1 - before.1 })
+}
+
+/// Deals out the packets of a worker's sessions to where they arrive: a share to the others.
+fn deal<A: BenchAddr>(table: &Table<A>, packets: Sides<A>, mine: usize, share: f64, random: &mut impl FnMut() -> u64) {
+    let workers = table.dealt.len();
+    let mut dealt: Vec<Sides<A>> = (0..workers).map(|_| Default::default()).collect();
+    for (side, packets) in packets.into_iter().enumerate() {
+        for packet in packets {
+            // 53 bits are what a float holds.
+            let strays = workers > 1 && ((random() >> 11) as f64) < share * (1_u64 << 53) as f64;
+            let away = if strays { 1 + random() as usize % (workers - 1) } else { 0 };
+            dealt[(mine + away) % workers][side].push(packet);
+        }
+    }
+    for (to, mut sides) in table.dealt.iter().zip(dealt) {
+        let mut to = lock(to);
+        for (to, side) in to.iter_mut().zip(&mut sides) {
+            to.append(side);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> impl std::ops::DerefMut<Target = T> + '_ {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn shuffle<T>(items: &mut [T], random: &mut impl FnMut() -> u64) {
+    for i in (1..items.len()).rev() {
+        // A remainder is even enough for a shuffle.
+        items.swap(i, (random() % (i as u64 + 1)) as usize);
+    }
+}
+
+/// That every session is still there, and no packet was dropped but for a full ring between workers.
+fn check_steady<A: BenchAddr>(worker: &BenchWorker<A>, sessions: u32) -> Result<(), BenchError> {
+    let left = worker.counters.sessions_v4.get() + worker.counters.sessions_v6.get();
+    let dropped: Vec<_> = drops(worker)
+        .filter(|&(name, _)| name != DropReason::HandoverFull.name())
+        .map(|(name, n)| format!("{n} {name}"))
+        .collect();
+    if left == u64::from(sessions) && dropped.is_empty() {
+        return Ok(());
+    }
+    Err(BenchError(format!("{left} of {sessions} sessions are left; dropped: {}", dropped.join(", "))))
 }
 
 fn text(r: &Forwarded) -> String {
@@ -93,6 +203,8 @@ fn text(r: &Forwarded) -> String {
         format!("{:.2}", r.mpps_per_cpu_second),
         format!("{:.1}", r.ns_per_packet),
         format!("{:.1}", r.io_ns_per_packet),
+        format!("{:.1} %", 100.0 * r.handed_over_share),
+        format!("{:.3} %", 100.0 * r.handover_dropped_share),
         if r.hugepages { "hugepages" } else { "ordinary" }.to_owned(),
     ]];
     let columns = [
@@ -102,6 +214,8 @@ fn text(r: &Forwarded) -> String {
         ("MPPS/CPU-S", Right),
         ("NS/PACKET", Right),
         ("OF THEM PORTS", Right),
+        ("HANDED OVER", Right),
+        ("RING FULL", Right),
         ("BUFFERS", Left),
     ];
     table(&columns, rows, None)

@@ -62,7 +62,7 @@ impl Resident {
 pub fn run<A: BenchAddr>(eal: Eal, args: &MemoryOptions) -> Result<(), BenchError> {
     let shared = Shared::new::<A>(eal, Wish::lasting(Proto::Tcp, 1, args.sessions))?;
     let measured = on_each_worker(eal, 1, |number| {
-        let script = Script { proto: Proto::Tcp, first: 0, sessions: args.sessions, data: false, close: false };
+        let script = Script::lasting(Proto::Tcp, args.sessions);
         let warm_up = shared.traffic::<A>(number, Script { sessions: WARM_UP, ..script });
         let mut alone = ports(&warm_up);
         make_sessions(&warm_up, || pass_through(&mut alone))?;

@@ -9,6 +9,8 @@ mod frames;
 mod install;
 mod memory;
 mod setup;
+mod synflood;
+mod together;
 mod traffic;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -25,8 +27,8 @@ use crate::worker::{BURST, Receive, Transmit};
 
 /// How often the clock is looked at.
 const ROUNDS: u32 = 1000;
-/// Megabytes of ordinary memory for packet buffers where there are no hugepages.
-const MEMORY_MB: u32 = 128;
+/// Megabytes of memory for DPDK beside packet buffers, where there are no hugepages.
+const MEMORY_MB: u32 = 64;
 /// How long nothing may get on.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -47,29 +49,38 @@ impl Cost {
     fn ns(self) -> f64 {
         self.cpu.as_secs_f64() * 1e9 / self.count.max(1) as f64
     }
+
+    /// The same, unless nothing was counted.
+    fn of_some(self) -> Result<Self, BenchError> {
+        if self.count == 0 { Err(BenchError("nothing got through".to_owned())) } else { Ok(self) }
+    }
 }
 
 /// Measures, and prints what came out.
 pub fn run(bench: &Bench) -> Result<(), BenchError> {
     match bench {
         Bench::Forward(args) => match args.ipv {
-            Ip::V4 => forward::run::<Ipv4Addr>(start_dpdk()?, args),
-            Ip::V6 => forward::run::<Ipv6Addr>(start_dpdk()?, args),
+            Ip::V4 => forward::run::<Ipv4Addr>(start_dpdk(args.workers)?, args),
+            Ip::V6 => forward::run::<Ipv6Addr>(start_dpdk(args.workers)?, args),
         },
         Bench::Connect(args) => match args.ipv {
-            Ip::V4 => connect::run::<Ipv4Addr>(start_dpdk()?, args),
-            Ip::V6 => connect::run::<Ipv6Addr>(start_dpdk()?, args),
+            Ip::V4 => connect::run::<Ipv4Addr>(start_dpdk(1)?, args),
+            Ip::V6 => connect::run::<Ipv6Addr>(start_dpdk(1)?, args),
         },
         Bench::Memory(args) => match args.ipv {
-            Ip::V4 => memory::run::<Ipv4Addr>(start_dpdk()?, args),
-            Ip::V6 => memory::run::<Ipv6Addr>(start_dpdk()?, args),
+            Ip::V4 => memory::run::<Ipv4Addr>(start_dpdk(1)?, args),
+            Ip::V6 => memory::run::<Ipv6Addr>(start_dpdk(1)?, args),
+        },
+        Bench::Synflood(args) => match args.ipv {
+            Ip::V4 => synflood::run::<Ipv4Addr>(start_dpdk(1)?, args),
+            Ip::V6 => synflood::run::<Ipv6Addr>(start_dpdk(1)?, args),
         },
         Bench::Install(args) => install::run(args),
     }
 }
 
-fn start_dpdk() -> Result<Eal, BenchError> {
-    let memory = Memory::Auto { mb: MEMORY_MB };
+fn start_dpdk(workers: u8) -> Result<Eal, BenchError> {
+    let memory = Memory::Auto { mb: MEMORY_MB + (setup::mempool(workers).bytes() >> 20) as u32 };
     Eal::init(EalConfig { memory, ..EalConfig::default() }).map_err(|e| BenchError(e.to_string()))
 }
 
@@ -123,35 +134,27 @@ fn make_sessions<A: BenchAddr>(traffic: &SharedTraffic<A>, mut round: impl FnMut
 
 /// That no packet was dropped: otherwise something else was measured.
 fn check<A: BenchAddr>(worker: &BenchWorker<A>, traffic: &SharedTraffic<A>) -> Result<(), BenchError> {
-    let counted = DropReason::ALL.iter().map(|&r| (r.name(), worker.counters.dropped(r)));
-    let mut drops = counted.filter(|&(_, n)| n > 0).map(|(name, n)| format!("{n} {name}")).peekable();
+    let drops: Vec<_> = drops(worker).map(|(name, n)| format!("{n} {name}")).collect();
     match traffic.borrow().strange {
-        0 if drops.peek().is_none() => Ok(()),
-        n => Err(BenchError(format!("{n} packets of no session; dropped: {}", drops.collect::<Vec<_>>().join(", ")))),
+        0 if drops.is_empty() => Ok(()),
+        n => Err(BenchError(format!("{n} packets of no session; dropped: {}", drops.join(", ")))),
     }
 }
 
-/// Repeats `round` for so long, after a part of that to warm up, and tells what CPU time that took for each that `count`
-/// counted.
-fn measure(
-    (warm_up, length): (Duration, Duration),
-    count: impl Fn() -> u64,
-    mut round: impl FnMut(),
-) -> Result<Cost, BenchError> {
-    let mut repeat = |length: Duration| {
-        let (before, cpu, start) = (count(), cpu_time(), Instant::now());
-        while start.elapsed() < length {
-            for _ in 0..ROUNDS {
-                round();
-            }
+/// Packets the worker dropped, by the reason's name.
+fn drops<A: BenchAddr>(worker: &BenchWorker<A>) -> impl Iterator<Item = (&'static str, u64)> {
+    DropReason::ALL.iter().map(|&r| (r.name(), worker.counters.dropped(r))).filter(|&(_, n)| n > 0)
+}
+
+/// Repeats `round` for so long, and tells what CPU time that took for each that `count` counted.
+fn measure(length: Duration, count: impl Fn() -> u64, mut round: impl FnMut()) -> Cost {
+    let (before, cpu, start) = (count(), cpu_time(), Instant::now());
+    while start.elapsed() < length {
+        for _ in 0..ROUNDS {
+            round();
         }
-        Cost { count: count() - before, cpu: cpu_time() - cpu }
-    };
-    repeat(warm_up);
-    match repeat(length) {
-        Cost { count: 0, .. } => Err(BenchError("nothing got through".to_owned())),
-        cost => Ok(cost),
     }
+    Cost { count: count() - before, cpu: cpu_time() - cpu }
 }
 
 /// A round of in-memory ports alone: what each receives is sent by the other.

@@ -3,13 +3,15 @@
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use dpdk::{Eal, Mempool, MempoolConfig};
+use dpdk::{Consumer, Eal, Mempool, MempoolConfig, Producer};
 use fullnat::addr::Addr;
 use fullnat::counters::Counters;
+use fullnat::flow::FlowKey;
 use fullnat::forward::{Forwarder, Setup};
+use fullnat::hash::{FlowHasher, KeyHash};
 use fullnat::id::{IfaceId, Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
 use fullnat::neighbor::Neighbors;
 use fullnat::persistence::Persistence;
@@ -24,7 +26,8 @@ use fullnat::wire::Mac;
 
 use super::BenchError;
 use super::frames::Template;
-use super::traffic::{MemoryPort, Script, Traffic};
+use super::traffic::{Hosts, MemoryPort, Script, Traffic};
+use crate::assemble::{self, HANDOVER_RING};
 use crate::worker::{Outbox, Query, Worker};
 
 /// Real servers of the service.
@@ -35,13 +38,15 @@ const SESSIONS_PER_LIP: u32 = 400_000;
 pub const VPORT: u16 = 80;
 /// The real servers' port.
 pub const RPORT: u16 = 8080;
+const HASH_KEY: (u64, u64) = (0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
 const OUR_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
 /// The routers' MAC addresses, by interface.
 pub const PEER_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 1, 1]), Mac([2, 0, 0, 0, 1, 2])];
 
 /// A family as the benchmark uses it: the hosts' addresses.
 pub trait BenchAddr: Addr {
-    /// Host `n` of network `net`; network 0 is the clients', 1 the real servers', 2 the local addresses', 3 the VIP's.
+    /// Host `n` of network `net`; network 0 is the clients', 1 the real servers', 2 the local addresses', 3 the VIP's, 4
+    /// nobody's.
     fn host(net: u8, n: u32) -> Self;
     /// The prefix length of a network.
     const PREFIX: u8;
@@ -98,10 +103,14 @@ impl Wish {
 pub struct Shared {
     plan: Arc<Plan>,
     neighbors: Arc<Neighbors>,
-    /// By worker.
-    mempools: Vec<Mempool>,
+    mempool: Mempool,
+    /// By worker, until it is made.
+    rings: Mutex<Vec<Option<WorkerRings>>>,
     wish: Wish,
 }
+
+/// To the other workers, by their numbers, and from them.
+type WorkerRings = (Vec<Option<Producer>>, Vec<Consumer>);
 
 impl Shared {
     /// A balancer as wished.
@@ -113,32 +122,64 @@ impl Shared {
             let router = A::host(10 + i as u8, 1).into();
             neighbors.acquire_static(IfaceId(i as u8), router, mac).map_err(|e| error(&e))?;
         }
-        let pool = MempoolConfig { mbufs: 4095, ..MempoolConfig::default() };
-        let pools = (0..wish.workers).map(|number| Mempool::new(&eal, &format!("bench-{number}"), pool));
-        let mempools = pools.collect::<Result<_, _>>().map_err(|e| error(&e))?;
-        Ok(Shared { plan: Arc::new(plan), neighbors, mempools, wish })
+        let mempool = Mempool::new(&eal, "bench", mempool(wish.workers)).map_err(|e| error(&e))?;
+        let (to, from) = assemble::rings(eal, wish.workers.into()).map_err(|e| error(&e))?;
+        let rings = to.into_iter().zip(from).map(Some).collect();
+        Ok(Shared { plan: Arc::new(plan), neighbors, mempool, rings: Mutex::new(rings), wish })
+    }
+
+    /// Which worker owns which flow, as in the daemon where interfaces promise nothing.
+    fn spread(&self) -> Spread {
+        let owners = LportOwners::new(self.wish.workers);
+        if self.wish.workers == 1 { Spread::Sticky(owners) } else { Spread::Software(owners) }
+    }
+
+    /// Numbers of clients whose connections to the service belong to a worker, as many as it is to have. Empty for the only
+    /// worker, whose all are.
+    pub fn clients<A: BenchAddr>(&self, number: u8) -> Vec<u32> {
+        if self.wish.workers == 1 {
+            return Vec::new();
+        }
+        let (hasher, spread) = (FlowHasher::new(HASH_KEY.0, HASH_KEY.1), self.spread());
+        let is_mine = |&n: &u32| {
+            let (src, sport) = client::<A>(n);
+            let key = FlowKey { src, dst: A::host(3, 0), sport, dport: VPORT, proto: self.wish.proto };
+            spread.inbound(WorkerId(number), IfaceId(0), &key, hasher.hash(&key)) == WorkerId(number)
+        };
+        (0..).filter(is_mine).take(self.sessions_each() as usize).collect()
+    }
+
+    /// Sessions of each worker.
+    pub fn sessions_each(&self) -> u32 {
+        self.wish.sessions.div_ceil(self.wish.workers.into())
     }
 
     /// What the hosts around a worker do, to be made on the thread it runs on.
     pub fn traffic<A: BenchAddr>(&self, number: u8, script: Script) -> SharedTraffic<A> {
         let side =
             |i: usize| [0, 1].map(|payload| Template::new::<A>(script.proto, (PEER_MACS[i], OUR_MACS[i]), payload));
-        let mempool = self.mempools[usize::from(number)];
-        Rc::new(RefCell::new(Traffic::new(mempool, script, (A::host(3, 0), VPORT), [side(0), side(1)], client::<A>)))
+        Rc::new(RefCell::new(Traffic::new(
+            self.mempool,
+            script,
+            (A::host(3, 0), VPORT),
+            [side(0), side(1)],
+            Hosts { client: client::<A>, clients: self.clients::<A>(number), spoof: |n| A::host(4, n) },
+        )))
     }
 
     /// Worker `number` with room for so many sessions, to be made on the thread it runs on.
     pub fn worker<A: BenchAddr>(&self, number: u8, traffic: &SharedTraffic<A>, capacity: usize) -> BenchWorker<A> {
         let [receive, send] = [(); 2].map(|()| ports(traffic).into());
         let counters = Arc::new(Counters::new(16, 64));
-        traffic.borrow_mut().limit(Arc::clone(&counters), capacity);
+        let taken = self.rings.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(number)].take();
+        let (to, from) = taken.unwrap_or_default();
         let per_family = |v6| if A::IS_V6 == v6 { capacity } else { 0 };
         let forwarder = Forwarder::new(Setup {
             worker: WorkerId(number),
-            spread: Spread::Sticky(LportOwners::new(self.wish.workers)),
+            spread: self.spread(),
             sessions_v4: per_family(false),
             sessions_v6: per_family(true),
-            hash_key: (0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908),
+            hash_key: HASH_KEY,
             seed: u64::from(number) + 1,
             icmp_per_second: 0,
             resets_per_second: 0,
@@ -150,14 +191,13 @@ impl Shared {
             offload: None,
             now: Time(0),
         });
-        let mempool = self.mempools[usize::from(number)];
         Worker {
             forwarder,
             receive,
             switch: None,
-            outbox: Outbox::new(send, Vec::new(), mempool, Arc::clone(&counters)),
-            handed: Vec::new(),
-            iface_of_port: Vec::new(),
+            outbox: Outbox::new(send, to, self.mempool, Arc::clone(&counters)),
+            handed: from,
+            iface_of_port: vec![IfaceId(0), IfaceId(1)],
             verdicts: None,
             control: None,
             query: Query::default(),
@@ -165,6 +205,13 @@ impl Shared {
             origin: Instant::now(),
         }
     }
+}
+
+/// Buffers for so many workers: what their ports and outboxes hold, and full rings.
+pub fn mempool(workers: u8) -> MempoolConfig {
+    let workers = u32::from(workers);
+    let rings = workers * (workers - 1) * HANDOVER_RING;
+    MempoolConfig { mbufs: workers * 4096 + rings - 1, ..MempoolConfig::default() }
 }
 
 /// The two ends of the hosts.
@@ -190,6 +237,8 @@ pub fn plan<A: BenchAddr>(wish: &Wish) -> Result<Plan, fullnat::route::RouteErro
         routes.connected(IfaceId(i), A::host(10 + i, 0).into(), A::PREFIX);
         routes.via(network::<A>(i), A::PREFIX, A::host(10 + i, 1).into(), Some(IfaceId(i)));
     }
+    // Where the flood seems to come from.
+    routes.via(network::<A>(4), A::PREFIX, A::host(10, 1).into(), Some(IfaceId(0)));
     let lips = (0..(wish.sessions + wish.resting).div_ceil(SESSIONS_PER_LIP)).map(|n| A::host(2, n).into());
     let (mut v4, mut v6) = (Vec::new(), Vec::new());
     for lip in lips {

@@ -21,6 +21,8 @@ pub const CLIENTS: usize = 0;
 const SPACING: u32 = 16;
 /// Sessions of a run at most: their sequence numbers fit 32 bits.
 const MOST: u32 = u32::MAX / SPACING;
+/// Sequence numbers of spoofed SYNs, by that.
+const SPOOFED: u32 = SPACING / 2;
 /// Initial sequence number of every real server.
 const SERVER_ISN: u32 = 1_000_000;
 /// Sessions that are being made at the same time.
@@ -31,14 +33,22 @@ pub const OPENING: u32 = 256;
 pub struct Script {
     /// Protocol of all sessions.
     pub proto: Proto,
-    /// Number of the first session: each worker has clients of its own.
-    pub first: u32,
     /// Sessions to make; with `close`, so many are open at a time.
     pub sessions: u32,
     /// Whether each session also exchanges data, after which TOA is done with.
     pub data: bool,
     /// Whether for each session that opens the oldest one closes.
     pub close: bool,
+    /// With it, sessions begin whether or not earlier ones could be made, and with each packet of a client so many spoofed
+    /// SYNs arrive.
+    pub flood: Option<u32>,
+}
+
+impl Script {
+    /// So many sessions that are made and stay.
+    pub fn lasting(proto: Proto, sessions: u32) -> Self {
+        Script { proto, sessions, data: false, close: false, flood: None }
+    }
 }
 
 /// What both ends of all sessions do.
@@ -48,18 +58,21 @@ pub struct Traffic<A> {
     vip: (A, u16),
     /// By side: what it sends, without and with a byte of payload.
     templates: [[Template; 2]; 2],
-    /// Client address and port by session.
-    client: fn(u32) -> (A, u16),
+    hosts: Hosts<A>,
     /// Sessions begun.
-    started: u32,
+    pub started: u32,
     /// Sessions whose handshake the real server has seen complete.
     pub open: u32,
     /// Sessions that have done all they had to.
     pub done: u32,
     /// By side: what it sends next.
     queues: [VecDeque<(u32, Step)>; 2],
+    /// Sessions that are open and shall close, the oldest first.
+    opened: VecDeque<u32>,
     /// By session; when they close, the places are used again.
     leases: Vec<Option<Lease<A>>>,
+    /// The spoofed SYNs.
+    pub flood: Flood<A>,
     /// What limits how many sessions are begun.
     room: Option<Room>,
     /// Once all sessions are made.
@@ -68,6 +81,26 @@ pub struct Traffic<A> {
     pub sent: u64,
     /// Packets of no session.
     pub strange: u64,
+}
+
+/// Who talks to the service.
+pub struct Hosts<A> {
+    /// Address and port of a client by its number.
+    pub client: fn(u32) -> (A, u16),
+    /// The client of each session; when there are none here, it has the session's number.
+    pub clients: Vec<u32>,
+    /// Addresses of nobody, by number.
+    pub spoof: fn(u32) -> A,
+}
+
+/// What nobody wants.
+pub struct Flood<A> {
+    /// Spoofed SYNs that are due.
+    due: u32,
+    /// Those that were sent.
+    pub sent: u64,
+    /// SYN-ACKs of real servers, which take them for real.
+    answers: VecDeque<Packet<A>>,
 }
 
 /// The balancer's session table, which also holds closed sessions for a while.
@@ -110,20 +143,27 @@ impl<A: Addr> Traffic<A> {
         script: Script,
         vip: (A, u16),
         templates: [[Template; 2]; 2],
-        client: fn(u32) -> (A, u16),
+        hosts: Hosts<A>,
     ) -> Self {
-        let places = if script.close { (script.sessions + 2 * OPENING).next_power_of_two() } else { script.sessions };
+        let places = match script {
+            // Others begin in vain while a session is open.
+            Script { flood: Some(_), .. } => (64 * script.sessions).next_power_of_two().max(1 << 22),
+            Script { close: true, .. } => (script.sessions + 2 * OPENING).next_power_of_two(),
+            _ => script.sessions,
+        };
         Traffic {
             mempool,
             script,
             vip,
             templates,
-            client,
+            hosts,
             started: 0,
             open: 0,
             done: 0,
             queues: [VecDeque::new(), VecDeque::new()],
+            opened: VecDeque::new(),
             leases: vec![None; places as usize],
+            flood: Flood { due: 0, sent: 0, answers: VecDeque::new() },
             room: None,
             steady: None,
             sent: 0,
@@ -146,9 +186,8 @@ impl<A: Addr> Traffic<A> {
         self.script.sessions
     }
 
-    /// From now on every side sends a packet of every session, again and again in an order of its own. `random` gives
-    /// numbers for the shuffles.
-    pub fn make_steady(&mut self, mut random: impl FnMut() -> u64) {
+    /// A packet of every session, by side, to be sent again and again once all are made.
+    pub fn packets(&mut self) -> [Vec<Packet<A>>; 2] {
         let mut packets = [Vec::with_capacity(self.leases.len()), Vec::with_capacity(self.leases.len())];
         for (i, lease) in self.leases.iter().enumerate() {
             if let Some(lease) = lease {
@@ -157,13 +196,12 @@ impl<A: Addr> Traffic<A> {
                 packets[1].push(self.packet(i as u32, step, lease));
             }
         }
-        for side in &mut packets {
-            for i in (1..side.len()).rev() {
-                // A remainder is even enough for a shuffle.
-                side.swap(i, (random() % (i as u64 + 1)) as usize);
-            }
-        }
         self.leases = Vec::new();
+        packets
+    }
+
+    /// From now on the sides send these packets, again and again, neither being empty.
+    pub fn repeat(&mut self, packets: [Vec<Packet<A>>; 2]) {
         self.steady = Some(Steady { packets, at: [0, 0] });
     }
 
@@ -189,7 +227,8 @@ impl<A: Addr> Traffic<A> {
         };
         let (src, dst) = match step {
             Step::Open | Step::Ack | Step::DataAck | Step::Fin | Step::LastAck => {
-                ((self.client)(self.script.first + session), self.vip)
+                let client = self.hosts.clients.get(session as usize).copied().unwrap_or(session);
+                ((self.hosts.client)(client), self.vip)
             }
             Step::SynAck | Step::Data | Step::ServerFin | Step::Reply => (lease.server, lease.local),
         };
@@ -205,6 +244,7 @@ impl<A: Addr> Traffic<A> {
             // Data of the real servers has a byte of payload; what clients send has none.
             let template = &self.templates[side][usize::from(side != CLIENTS)];
             for frame in burst.as_mut_slice() {
+                frame.set_port(side as u16);
                 template.fill(frame, &packets[steady.at[side]]);
                 steady.at[side] += 1;
                 if steady.at[side] == packets.len() {
@@ -213,18 +253,46 @@ impl<A: Addr> Traffic<A> {
             }
             return count;
         }
-        if side == CLIENTS {
-            self.open_more();
-        }
-        let count = self.mempool.alloc_burst(burst, self.queues[side].len().min(BURST));
-        for frame in burst.as_mut_slice() {
+        let good = if side == CLIENTS { self.open_more() } else { BURST };
+        let good = self.queues[side].len().min(good);
+        let bad = if side == CLIENTS { self.flood.due as usize } else { self.flood.answers.len() };
+        let count = self.mempool.alloc_burst(burst, (good + bad).min(BURST));
+        for (i, frame) in burst.as_mut_slice().iter_mut().enumerate() {
+            if i >= good {
+                let packet = if side == CLIENTS { self.spoofed() } else { self.flood.answers.pop_front() };
+                let Some(packet) = packet else { break };
+                self.templates[side][0].fill(frame, &packet);
+                continue;
+            }
             let Some((session, step)) = self.queues[side].pop_front() else { break };
             let zero = Lease { local: (A::UNSPECIFIED, 0), server: (A::UNSPECIFIED, 0) };
             let lease = self.leases[self.place(session)].unwrap_or(zero);
             let packet = self.packet(session, step, &lease);
             self.templates[side][usize::from(step == Step::Data)].fill(frame, &packet);
+            if side == CLIENTS {
+                self.flood.due += self.script.flood.unwrap_or(0);
+            }
         }
         count
+    }
+
+    /// A SYN of nobody.
+    fn spoofed(&mut self) -> Option<Packet<A>> {
+        self.flood.due -= 1;
+        self.flood.sent += 1;
+        // Another address and port each time, in no order.
+        let n = (self.flood.sent as u32).wrapping_mul(0x9e37_79b1);
+        let src = (self.hosts.spoof)(n >> 8);
+        let seq = (n & !(SPACING - 1)) | SPOOFED;
+        Some(Packet {
+            src,
+            dst: self.vip.0,
+            sport: 1024 | n as u16,
+            dport: self.vip.1,
+            seq,
+            ack: 0,
+            flags: TcpFlags::SYN,
+        })
     }
 
     /// Where a session's lease is.
@@ -232,17 +300,21 @@ impl<A: Addr> Traffic<A> {
         if self.script.close { session as usize & (self.leases.len() - 1) } else { session as usize }
     }
 
-    /// Begins sessions, while there are few under way.
-    fn open_more(&mut self) {
-        let (begun, last) = if self.script.close { (self.open, MOST) } else { (self.done, self.script.sessions) };
-        let mut last = last.min(begun + OPENING);
+    /// Begins sessions, while there are few under way. Returns how many packets the clients may send in one burst.
+    fn open_more(&mut self) -> usize {
+        let (mut last, burst) = match self.script {
+            Script { flood: Some(spoofed), .. } => (MOST, BURST / (1 + spoofed as usize).min(BURST)),
+            Script { close: true, .. } => (MOST.min(self.open + OPENING), BURST),
+            Script { sessions, .. } => (sessions.min(self.done + OPENING), BURST),
+        };
         if let Some(room) = &self.room {
             last = last.min((room.counters.sessions_ended.get() + room.capacity) as u32);
         }
-        while self.queues[CLIENTS].len() < BURST && self.started < last {
+        while self.queues[CLIENTS].len() < burst && self.started < last {
             self.queues[CLIENTS].push_back((self.started, Step::Open));
             self.started += 1;
         }
+        burst
     }
 
     /// Takes what the worker sent to the side.
@@ -270,6 +342,8 @@ impl<A: Addr> Traffic<A> {
                 self.done += 1;
                 return;
             }
+            // The host at a spoofed address is not there.
+            _ if packet.ack % SPACING == SPOOFED + 1 => return,
             flags if flags.has(TcpFlags::SYN) => Step::Ack,
             flags if flags.has(TcpFlags::FIN) => Step::LastAck,
             _ => Step::DataAck,
@@ -279,6 +353,13 @@ impl<A: Addr> Traffic<A> {
 
     /// Does what a real server does with a packet.
     fn answer_server(&mut self, packet: &Packet<A>) {
+        if packet.seq % SPACING == SPOOFED {
+            let flags = TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0);
+            let (seq, ack) = (SERVER_ISN, packet.seq + 1);
+            let Packet { src, dst, sport, dport, .. } = *packet;
+            let answer = Packet { src: dst, dst: src, sport: dport, dport: sport, seq, ack, flags };
+            return self.flood.answers.push_back(answer);
+        }
         let session = packet.seq / SPACING;
         let place = self.place(session);
         let Some(lease) = self.leases.get_mut(place) else {
@@ -297,16 +378,21 @@ impl<A: Addr> Traffic<A> {
         } else if self.script.data && packet.ack == SERVER_ISN + 1 {
             self.queues[1].push_back((session, Step::Data));
         } else {
-            self.opened();
+            self.opened(session);
         }
     }
 
-    /// A session is open. Sessions open in the order they began, so the oldest is so many before.
-    fn opened(&mut self) {
+    /// A session is open.
+    fn opened(&mut self, session: u32) {
         self.open += 1;
         if !self.script.close {
             self.done += 1;
-        } else if let Some(oldest) = (self.open - 1).checked_sub(self.script.sessions) {
+            return;
+        }
+        self.opened.push_back(session);
+        if self.opened.len() > self.script.sessions as usize
+            && let Some(oldest) = self.opened.pop_front()
+        {
             self.queues[CLIENTS].push_back((oldest, Step::Fin));
         }
     }

@@ -196,6 +196,8 @@ pub enum Bench {
     Connect(Connect),
     /// Resident memory per session, everything counted
     Memory(MemoryOptions),
+    /// What spoofed SYNs cost, and what they leave of good traffic
+    Synflood(Synflood),
     /// Updates per second through the offload manager, beside a bare loop with the same batches
     Install(Install),
 }
@@ -212,9 +214,12 @@ pub struct Forward {
     /// Address family of the sessions
     #[arg(long, value_enum, default_value_t = Ip::V4)]
     pub ipv: Ip,
-    /// Workers
-    #[arg(long, value_name = "W", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=64))]
+    /// Workers, which share the sessions
+    #[arg(long, value_name = "W", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=16))]
     pub workers: u8,
+    /// Share of the packets that arrive at another worker than their session's, and are handed over
+    #[arg(long, value_name = "SHARE", default_value = "0", value_parser = share)]
+    pub handover: f64,
     /// How long to measure, in seconds
     #[arg(long, value_name = "S", default_value = "5", value_parser = interval)]
     pub seconds: f64,
@@ -260,12 +265,38 @@ pub struct MemoryOptions {
     pub json: bool,
 }
 
+/// `carom bench synflood`.
+#[derive(Clone, Debug, Args)]
+pub struct Synflood {
+    /// Good sessions that are open, while others open and close
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub sessions: u32,
+    /// Sessions the table has room for
+    #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(200_000..=10_000_000))]
+    pub table: u32,
+    /// Spoofed SYNs for each packet of a good client
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=15))]
+    pub spoofed: u8,
+    /// Address family
+    #[arg(long, value_enum, default_value_t = Ip::V4)]
+    pub ipv: Ip,
+    /// How long to measure with the flood, in seconds
+    #[arg(long, value_name = "S", default_value = "5", value_parser = interval)]
+    pub seconds: f64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `carom bench install`.
 #[derive(Clone, Debug, Args)]
 pub struct Install {
     /// P4Runtime address of a target, HOST:PORT; a fake one in this process when absent
     #[arg(long, value_name = "ADDR")]
     pub target: Option<String>,
+    /// Process of the target, when it is on this machine, to tell its CPU time
+    #[arg(long, value_name = "PID", requires = "target")]
+    pub target_pid: Option<u32>,
     /// Device of the target
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     pub device_id: u64,
@@ -284,6 +315,9 @@ pub struct Install {
     /// Updates of a write request at most
     #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u16).range(2..=10_000))]
     pub batch: u16,
+    /// How long an update waits for others to its request at most, in microseconds
+    #[arg(long, value_name = "US", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+    pub delay_us: u32,
     /// How long each run measures at least, in seconds
     #[arg(long, value_name = "S", default_value = "3", value_parser = interval)]
     pub seconds: f64,
@@ -316,6 +350,14 @@ pub enum Ip {
     /// IPv6.
     #[value(name = "6")]
     V6,
+}
+
+/// A share, from 0 to 1.
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.0..=1.0).contains(&share) => Ok(share),
+        _ => Err("not a number from 0 to 1".to_owned()),
+    }
 }
 
 /// Seconds, from a tenth to a day.

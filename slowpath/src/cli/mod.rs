@@ -14,7 +14,7 @@ use clap::Parser;
 use crate::run::RunError;
 use crate::{bench, config, run, softnic};
 
-pub use args::{Arguments, Bench, Command, Connect, Forward, Install, Ip, MemoryOptions, Proto};
+pub use args::{Arguments, Bench, Command, Connect, Forward, Install, Ip, MemoryOptions, Proto, Synflood};
 
 /// Why a command failed, with the exit code that tells it.
 #[derive(Debug, thiserror::Error)]

@@ -24,6 +24,29 @@ fn forwarding_is_measured_for_every_family_and_protocol() {
 }
 
 #[test]
+fn a_share_of_the_packets_is_handed_over() {
+    let args = ["forward", "--sessions", "3000", "--workers", "3", "--handover", "0.5", "--seconds", "0.3"];
+    let result = bench(&args);
+    // A worker that has no CPU takes none of what is handed over.
+    let [handed, lost] = ["handed_over_share", "handover_dropped_share"].map(|key| result[key].as_f64().unwrap());
+    assert!(handed + lost > 0.1, "{result}");
+    assert_eq!(result["each_mpps_per_cpu_second"].as_array().unwrap().len(), 3);
+    let args = ["forward", "--sessions", "3000", "--workers", "2", "--seconds", "0.1", "--ipv", "6"];
+    assert_eq!(bench(&args)["handed_over_share"], 0.0);
+}
+
+#[test]
+fn a_flood_is_measured() {
+    for ipv in ["4", "6"] {
+        let args = ["synflood", "--sessions", "100", "--table", "200000", "--seconds", "0.3", "--ipv", ipv];
+        let result = bench(&args);
+        assert!(result["spoofed_syns"].as_u64().unwrap() > 100, "{result}");
+        assert!(result["ns_per_spoofed_syn"].as_f64().unwrap() > 0.0, "{result}");
+        assert!((0.0..=1.0).contains(&result["good_kept_share"].as_f64().unwrap()), "{result}");
+    }
+}
+
+#[test]
 fn new_sessions_are_measured() {
     for (ipv, sessions, teardown) in [(4, 2000, false), (6, 300, false), (4, 1000, true), (6, 10, true)] {
         let (ipv_arg, sessions_arg) = (ipv.to_string(), sessions.to_string());

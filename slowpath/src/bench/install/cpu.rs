@@ -5,15 +5,21 @@ use std::time::Duration;
 
 use super::super::BenchError;
 
-/// What the thread with this name has used; of several, what they used together. Linux tells in nanoseconds.
+/// What the thread with this name has used; of several, what they used together.
 pub fn of_thread(name: &str) -> Result<Duration, BenchError> {
-    let error = |what: &str| BenchError(format!("cannot tell the CPU time of the thread {name}: {what}"));
-    let tasks = fs::read_dir("/proc/self/task").map_err(|e| error(&e.to_string()))?;
+    of_threads("/proc/self/task", Some(name))
+}
+
+/// What the threads listed in a directory of /proc have used, all or those with this name. Linux tells in nanoseconds.
+pub fn of_threads(tasks: &str, name: Option<&str>) -> Result<Duration, BenchError> {
+    let whose = name.map_or_else(|| tasks.to_owned(), |name| format!("the thread {name}"));
+    let error = |what: &str| BenchError(format!("cannot tell the CPU time of {whose}: {what}"));
+    let tasks = fs::read_dir(tasks).map_err(|e| error(&e.to_string()))?;
     let mut sum = None;
     for task in tasks.flatten() {
         // A thread that has ended meanwhile is none of ours.
         let Ok(comm) = fs::read_to_string(task.path().join("comm")) else { continue };
-        if comm.trim_end() != name {
+        if name.is_some_and(|name| comm.trim_end() != name) {
             continue;
         }
         let text = fs::read_to_string(task.path().join("schedstat")).map_err(|e| error(&e.to_string()))?;
@@ -42,5 +48,7 @@ mod tests {
         assert!(worked > Duration::from_millis(10), "{worked:?}");
         assert!(rested - worked < Duration::from_millis(50), "{worked:?} {rested:?}");
         assert!(of_thread("cpu-test-nobody").is_err());
+        let all = of_threads(&format!("/proc/{}/task", std::process::id()), None).unwrap();
+        assert!(all > Duration::ZERO);
     }
 }

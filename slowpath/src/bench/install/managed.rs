@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use fullnat::offload::{Request, Verdict};
 
 use super::super::BenchError;
-use super::tally::{Measured, Tally};
+use super::tally::{Measured, Spent, Tally};
+use super::target::Target;
 use super::wave::{Ended, Operation};
 use super::world::{World, number};
 use super::{IDLE_MS, Plan, cpu};
@@ -17,7 +18,7 @@ use crate::worker::{Idle, IdlePolicy};
 const THREAD: &str = "carom-offload";
 
 /// One run.
-pub fn run(plan: &Plan, world: &World) -> Result<Measured, BenchError> {
+pub fn run(plan: &Plan, world: &World, target: &Target) -> Result<Measured, BenchError> {
     let error = |e: &dyn std::fmt::Display| BenchError(e.to_string());
     let (rings, mut ends) = offload::rings(1);
     let mut ends = ends.pop().ok_or_else(|| error(&"no ring was made"))?;
@@ -25,7 +26,7 @@ pub fn run(plan: &Plan, world: &World) -> Result<Measured, BenchError> {
     let handle = offload::start(plan.settings(), balancer, neighbors, rings).map_err(|e| error(&e))?;
     let control = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| error(&e))?;
     control.block_on(ready(&handle, plan.patience))?;
-    let measured = waves(plan, world, &mut ends);
+    let measured = waves(plan, world, target, &mut ends);
     let status = control.block_on(handle.status()).map_err(|e| error(&e))?;
     control.block_on(handle.stop());
     measured.map_err(|BenchError(what)| match status.last_error {
@@ -56,16 +57,17 @@ async fn ready(handle: &Handle, patience: Duration) -> Result<(), BenchError> {
 }
 
 /// The first two waves are for connection and memory to get to their size.
-fn waves(plan: &Plan, world: &World, ends: &mut OffloadEnds) -> Result<Measured, BenchError> {
+fn waves(plan: &Plan, world: &World, target: &Target, ends: &mut OffloadEnds) -> Result<Measured, BenchError> {
     let mut tally = Tally::new();
     for operation in plan.warm_up() {
         wave(plan, operation, world, ends)?;
     }
     while tally.wall() < plan.seconds {
         for operation in [Operation::Install, Operation::Remove] {
-            let before = cpu::of_thread(THREAD)?;
+            let before = (cpu::of_thread(THREAD)?, target.cpu()?);
             let ended = wave(plan, operation, world, ends)?;
-            tally.add(&ended, cpu::of_thread(THREAD)? - before);
+            let thread = cpu::of_thread(THREAD)? - before.0;
+            tally.add(&ended, Spent { thread, target: target.cpu()? - before.1, ..Spent::default() });
         }
     }
     Ok(tally.measured())

@@ -25,6 +25,8 @@ use self::target::Target;
 use self::wave::{Operation, Wave};
 use self::world::World;
 use super::{BenchError, median, print};
+use crate::cli::table::Align::{Left, Right};
+use crate::cli::table::table;
 use crate::cli::{Install, Ip};
 use crate::offload::Settings;
 
@@ -73,6 +75,7 @@ struct Report {
     outstanding: u32,
     in_flight: u16,
     batch: u16,
+    delay_us: u32,
     seconds: f64,
     runs: usize,
     /// Through the manager; medians over all runs.
@@ -90,13 +93,18 @@ struct Report {
 
 /// Measures, and prints what came out.
 pub fn run(args: &Install) -> Result<(), BenchError> {
-    let target = Target::start(args.target.as_deref(), args.device_id)?;
+    let target = Target::start(args.target.as_deref(), args.target_pid, args.device_id)?;
     let plan = Plan {
         address: target.address(),
         device_id: args.device_id,
         sessions: args.sessions,
         outstanding: args.outstanding,
-        write: WriteConfig { batch: args.batch.into(), in_flight: args.in_flight.into(), ..WriteConfig::default() },
+        write: WriteConfig {
+            batch: args.batch.into(),
+            delay: Duration::from_micros(args.delay_us.into()),
+            in_flight: args.in_flight.into(),
+            ..WriteConfig::default()
+        },
         seconds: Duration::from_secs_f64(args.seconds),
         patience: Duration::from_secs_f64(args.patience),
     };
@@ -104,8 +112,8 @@ pub fn run(args: &Install) -> Result<(), BenchError> {
     let (mut each_managed, mut each_bare) = (Vec::new(), Vec::new());
     for _ in 0..args.runs {
         // The manager first: it sees to it that the target runs the program.
-        each_managed.push(managed::run(&plan, &world)?);
-        each_bare.push(bare::run(&plan, &world)?);
+        each_managed.push(managed::run(&plan, &world, &target)?);
+        each_bare.push(bare::run(&plan, &world, &target)?);
     }
     let ratio = |read: fn(&Measured) -> &Rate| {
         let pairs = each_managed.iter().zip(&each_bare);
@@ -119,6 +127,7 @@ pub fn run(args: &Install) -> Result<(), BenchError> {
         outstanding: args.outstanding,
         in_flight: args.in_flight,
         batch: args.batch,
+        delay_us: args.delay_us,
         seconds: args.seconds,
         runs: each_managed.len(),
         managed: medians(&each_managed),
@@ -132,19 +141,53 @@ pub fn run(args: &Install) -> Result<(), BenchError> {
 }
 
 fn text(r: &Report) -> String {
-    let line = |what: &str, rate: &Rate| {
-        format!(
-            "{what:<18} {:>7.0} updates/s, {:>7.0} per CPU-second of its thread, p50 {} us, p99 {} us\n",
-            rate.updates_per_second, rate.updates_per_cpu_second, rate.p50_us, rate.p99_us
-        )
+    let row = |what: &str, rate: &Rate, encoding: bool| {
+        let ns = |ns: f64| format!("{ns:.0}");
+        let apart = |ns: f64| if encoding { format!("{ns:.0}") } else { String::new() };
+        vec![
+            what.to_owned(),
+            format!("{:.0}", rate.updates_per_second),
+            format!("{:.0}", rate.updates_per_cpu_second),
+            rate.p50_us.to_string(),
+            rate.p99_us.to_string(),
+            rate.max_us.to_string(),
+            ns(rate.ns_per_update),
+            apart(rate.encoding_ns_per_update),
+            apart(rate.ns_per_update - rate.encoding_ns_per_update),
+            if rate.target_ns_per_update > 0.0 { ns(rate.target_ns_per_update) } else { String::new() },
+        ]
     };
-    let mut text = format!(
-        "{} IPv{} sessions at the target {}, {} under way; {} requests of at most {} updates in flight; medians of {} run(s)\n",
-        r.sessions, r.ipv, r.target, r.outstanding, r.in_flight, r.batch, r.runs
-    );
-    for (what, m) in [("manager", &r.managed), ("bare loop", &r.bare)] {
-        text += &line(&format!("{what} install"), &m.install);
-        text += &line(&format!("{what} remove"), &m.remove);
-    }
-    text + &format!("ratio: install {:.3}, remove {:.3}", r.install_ratio, r.remove_ratio)
+    let rows = [
+        row("manager, install", &r.managed.install, false),
+        row("manager, remove", &r.managed.remove, false),
+        row("bare loop, install", &r.bare.install, true),
+        row("bare loop, remove", &r.bare.remove, true),
+    ];
+    let columns = [
+        ("", Left),
+        ("UPDATES/S", Right),
+        ("PER CPU-S", Right),
+        ("P50 US", Right),
+        ("P99 US", Right),
+        ("MAX US", Right),
+        ("NS/UPDATE", Right),
+        ("ENCODE", Right),
+        ("GRPC", Right),
+        ("TARGET", Right),
+    ];
+    format!(
+        "{} IPv{} sessions at the target {}, {} under way; {} requests of at most {} updates in flight, batches wait {} us; \
+         medians of {} run(s)\n{}ratio of the manager's rate to that of the bare loop: install {:.3}, remove {:.3}",
+        r.sessions,
+        r.ipv,
+        r.target,
+        r.outstanding,
+        r.in_flight,
+        r.batch,
+        r.delay_us,
+        r.runs,
+        table(&columns, rows, None),
+        r.install_ratio,
+        r.remove_ratio
+    )
 }

@@ -43,13 +43,32 @@ impl Times {
 struct Sum {
     updates: u64,
     wall: Duration,
-    cpu: Duration,
+    spent: Spent,
     times: Times,
+}
+
+/// CPU time, by who used it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Spent {
+    /// The measured thread.
+    pub thread: Duration,
+    /// What of it went into encoding and gathering batches, where that is measured apart.
+    pub encoding: Duration,
+    /// The target's threads, where they can be seen.
+    pub target: Duration,
+}
+
+impl Spent {
+    fn add(&mut self, more: Spent) {
+        self.thread += more.thread;
+        self.encoding += more.encoding;
+        self.target += more.target;
+    }
 }
 
 impl Sum {
     fn new() -> Self {
-        Sum { updates: 0, wall: Duration::ZERO, cpu: Duration::ZERO, times: Times::new() }
+        Sum { updates: 0, wall: Duration::ZERO, spent: Spent::default(), times: Times::new() }
     }
 
     fn rate(&self) -> Rate {
@@ -57,11 +76,22 @@ impl Sum {
         let per = |time: Duration| self.updates as f64 / time.as_secs_f64().max(1e-9);
         Rate {
             updates_per_second: per(self.wall),
-            updates_per_cpu_second: per(self.cpu),
+            updates_per_cpu_second: per(self.spent.thread),
             p50_us: self.times.percentile_us(50.0),
+            p90_us: self.times.percentile_us(90.0),
             p99_us: self.times.percentile_us(99.0),
+            p999_us: self.times.percentile_us(99.9),
+            max_us: self.times.percentile_us(100.0),
+            ns_per_update: ns(self.spent.thread, self.updates),
+            encoding_ns_per_update: ns(self.spent.encoding, self.updates),
+            target_ns_per_update: ns(self.spent.target, self.updates),
         }
     }
+}
+
+/// Nanoseconds of CPU time for each update.
+fn ns(cpu: Duration, updates: u64) -> f64 {
+    cpu.as_secs_f64() * 1e9 / updates.max(1) as f64
 }
 
 /// A run as it grows.
@@ -75,15 +105,15 @@ impl Tally {
         Tally { install: Sum::new(), remove: Sum::new() }
     }
 
-    /// A wave, and the CPU time of the measured thread meanwhile.
-    pub fn add(&mut self, wave: &Ended, cpu: Duration) {
+    /// A wave, and the CPU time meanwhile.
+    pub fn add(&mut self, wave: &Ended, spent: Spent) {
         let sum = match wave.operation {
             Operation::Install => &mut self.install,
             Operation::Remove => &mut self.remove,
         };
         sum.updates += wave.updates;
         sum.wall += wave.wall;
-        sum.cpu += cpu;
+        sum.spent.add(spent);
         sum.times.add(&wave.times);
     }
 
@@ -94,7 +124,7 @@ impl Tally {
 
     pub fn measured(&self) -> Measured {
         let updates = (self.install.updates + self.remove.updates) as f64;
-        let cpu = self.install.cpu + self.remove.cpu;
+        let cpu = self.install.spent.thread + self.remove.spent.thread;
         Measured {
             updates_per_second: updates / self.wall().as_secs_f64().max(1e-9),
             updates_per_cpu_second: updates / cpu.as_secs_f64().max(1e-9),
@@ -121,7 +151,15 @@ pub struct Rate {
     /// Of CPU time of the measured thread.
     pub updates_per_cpu_second: f64,
     pub p50_us: u64,
+    pub p90_us: u64,
     pub p99_us: u64,
+    pub p999_us: u64,
+    pub max_us: u64,
+    /// CPU time of the measured thread, and what of it was encoding and gathering batches, where that is measured apart.
+    pub ns_per_update: f64,
+    pub encoding_ns_per_update: f64,
+    /// CPU time of the target, where it can be seen.
+    pub target_ns_per_update: f64,
 }
 
 /// The median of each figure.
@@ -131,7 +169,13 @@ pub fn medians(runs: &[Measured]) -> Measured {
         updates_per_second: over(&|m| of(m).updates_per_second),
         updates_per_cpu_second: over(&|m| of(m).updates_per_cpu_second),
         p50_us: over(&|m| of(m).p50_us as f64) as u64,
+        p90_us: over(&|m| of(m).p90_us as f64) as u64,
         p99_us: over(&|m| of(m).p99_us as f64) as u64,
+        p999_us: over(&|m| of(m).p999_us as f64) as u64,
+        max_us: over(&|m| of(m).max_us as f64) as u64,
+        ns_per_update: over(&|m| of(m).ns_per_update),
+        encoding_ns_per_update: over(&|m| of(m).encoding_ns_per_update),
+        target_ns_per_update: over(&|m| of(m).target_ns_per_update),
     };
     Measured {
         updates_per_second: over(&|m| m.updates_per_second),
@@ -154,14 +198,16 @@ mod tests {
             Ended { operation, updates, wall: ms(wall), times }
         };
         let mut tally = Tally::new();
-        tally.add(&wave(Operation::Install, 1_000, 100, 3), ms(10));
-        tally.add(&wave(Operation::Remove, 1_000, 50, 9), ms(40));
-        tally.add(&wave(Operation::Install, 1_000, 100, 30), ms(10));
+        let spent = |thread, target| Spent { thread: ms(thread), target: ms(target), ..Spent::default() };
+        tally.add(&wave(Operation::Install, 1_000, 100, 3), spent(10, 1));
+        tally.add(&wave(Operation::Remove, 1_000, 50, 9), spent(40, 0));
+        tally.add(&wave(Operation::Install, 1_000, 100, 30), spent(10, 3));
         assert_eq!(tally.wall(), ms(250));
         let m = tally.measured();
         assert_eq!((m.updates_per_second, m.updates_per_cpu_second), (12_000.0, 50_000.0));
         assert_eq!((m.install.updates_per_second, m.install.updates_per_cpu_second), (10_000.0, 100_000.0));
         assert_eq!((m.remove.updates_per_second, m.remove.updates_per_cpu_second), (20_000.0, 25_000.0));
+        assert_eq!((m.install.ns_per_update, m.install.target_ns_per_update), (10_000.0, 2_000.0));
         let close = |us: u64, to: u64| us.abs_diff(to) <= to / 50;
         assert!(
             close(m.install.p50_us, 3_000) && close(m.install.p99_us, 30_000) && close(m.remove.p99_us, 9_000),

@@ -53,6 +53,9 @@ impl fmt::Display for Stalled {
 
 impl std::error::Error for Stalled {}
 
+/// How long a writer waits without letting others run: a busy pipeline takes less to exchange its tables.
+const SPIN: Duration = Duration::from_micros(100);
+
 /// A write that one of the two sets of tables has and the other not yet.
 #[derive(Clone, Copy)]
 struct Write {
@@ -179,7 +182,7 @@ impl Control {
 
     /// Makes the writes seen by the program, all at once, and waits until no packet is under way that does not see them.
     ///
-    /// `wait` is called again and again meanwhile; it is there to let other threads run, or to run the pipeline where
+    /// `wait` is called again and again meanwhile, but not in the first moment; it is there to let other threads run, or to run the pipeline where
     /// this thread has it too. After `patience` this gives up waiting: no write is possible then until another call has
     /// seen the end.
     pub fn publish(&mut self, patience: Duration, mut wait: impl FnMut()) -> Result<(), Stalled> {
@@ -192,10 +195,12 @@ impl Control {
         }
         let start = Instant::now();
         while !self.shared.is_settled() {
-            if start.elapsed() > patience {
+            let waited = start.elapsed();
+            if waited > patience {
                 return Err(Stalled);
             }
-            wait();
+            // Who gives its CPU away gets it back late where there is other work.
+            if waited < SPIN { std::hint::spin_loop() } else { wait() }
         }
         self.pending = false;
         self.repeat_writes();

@@ -75,10 +75,15 @@ control UpdateChecksums(inout headers_t hdr, inout meta_t meta) {
         l4.add(hdr.ports.sport);
         l4.add(hdr.ports.dport);
         if (hdr.tcp.isValid()) {
-            l4.subtract(meta.seq);
-            l4.subtract(meta.ack);
-            l4.add(hdr.tcp.seq);
-            l4.add(hdr.tcp.ack);
+            // Most flows leave them alone.
+            if (hdr.tcp.seq != meta.seq) {
+                l4.subtract(meta.seq);
+                l4.add(hdr.tcp.seq);
+            }
+            if (hdr.tcp.ack != meta.ack) {
+                l4.subtract(meta.ack);
+                l4.add(hdr.tcp.ack);
+            }
             l4.subtract(hdr.tcp.check);
             hdr.tcp.check = l4.get();
             if (hdr.tcp.check == 0xffff) {

@@ -34,16 +34,16 @@ struct Remembered {
 
 /// Memory of this process that takes room of the machine, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Resident {
+pub(super) struct Resident {
     /// All of it. The kernel does not count pages of hugetlbfs among the resident ones, so they are added.
-    all: u64,
+    pub(super) all: u64,
     /// What of it is on huge pages, of hugetlbfs or transparent.
     huge: u64,
 }
 
 impl Resident {
     /// As the kernel has it now. `smaps_rollup` walks the page tables and so is exact, as `VmRSS` is not.
-    fn now() -> Result<Self, BenchError> {
+    pub(super) fn now() -> Result<Self, BenchError> {
         let file = "/proc/self/smaps_rollup";
         fs::read_to_string(file).map(|text| Self::parse(&text)).map_err(|e| BenchError(format!("{file}: {e}")))
     }

@@ -9,6 +9,7 @@ mod frames;
 mod install;
 mod memory;
 mod setup;
+mod softnic;
 mod synflood;
 mod together;
 mod traffic;
@@ -76,6 +77,8 @@ pub fn run(bench: &Bench) -> Result<(), BenchError> {
             Ip::V6 => synflood::run::<Ipv6Addr>(start_dpdk(1)?, args),
         },
         Bench::Install(args) => install::run(args),
+        Bench::Softnic(args) => softnic::forward(args),
+        Bench::SoftnicInstall(args) => softnic::install(args),
     }
 }
 

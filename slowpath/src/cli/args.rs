@@ -200,6 +200,10 @@ pub enum Bench {
     Synflood(Synflood),
     /// Updates per second through the offload manager, beside a bare loop with the same batches
     Install(Install),
+    /// Packets per second through the software switch, with a share that the slow path beside it forwards
+    Softnic(SoftnicForward),
+    /// Entries per second through the software switch's P4Runtime server, while packets pass
+    SoftnicInstall(SoftnicInstall),
 }
 
 /// `carom bench forward`.
@@ -330,6 +334,55 @@ pub struct Install {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `carom bench softnic`.
+#[derive(Clone, Debug, Args)]
+pub struct SoftnicForward {
+    /// Flows to spread the packets over
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=262_144))]
+    pub flows: u32,
+    /// How the program is run
+    #[arg(long, value_enum, default_value_t = Code::Interpreted)]
+    pub code: Code,
+    /// Flows without an entry, which go through the slow path, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub punted: u32,
+    /// How long to measure, in seconds
+    #[arg(long, value_name = "S", default_value = "5", value_parser = interval)]
+    pub seconds: f64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `carom bench softnic-install`.
+#[derive(Clone, Debug, Args)]
+pub struct SoftnicInstall {
+    /// Entries to insert and to delete
+    #[arg(long, value_name = "N", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub entries: u32,
+    /// Updates of a write request at most
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u16).range(2..=10_000))]
+    pub batch: u16,
+    /// How the program is run
+    #[arg(long, value_enum, default_value_t = Code::Interpreted)]
+    pub code: Code,
+    /// The CPU of the pipeline's thread; any when absent
+    #[arg(long, value_name = "CPU")]
+    pub pipeline_cpu: Option<usize>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How a software switch runs its program, on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Code {
+    /// By DPDK's interpreter.
+    Interpreted,
+    /// As compiled C.
+    Generated,
 }
 
 /// A transport protocol on the command line.

@@ -14,7 +14,10 @@ use clap::Parser;
 use crate::run::RunError;
 use crate::{bench, config, run, softnic};
 
-pub use args::{Arguments, Bench, Command, Connect, Forward, Install, Ip, MemoryOptions, Proto, Synflood};
+pub use args::{
+    Arguments, Bench, Code, Command, Connect, Forward, Install, Ip, MemoryOptions, Proto, SoftnicForward,
+    SoftnicInstall, Synflood,
+};
 
 /// Why a command failed, with the exit code that tells it.
 #[derive(Debug, thiserror::Error)]

@@ -15,7 +15,6 @@
 //! The stages have the same names in the P4 program: parse, flow, rewrite, nexthop.
 
 mod admit;
-mod adopt;
 mod hit;
 mod hops;
 mod housekeeping;

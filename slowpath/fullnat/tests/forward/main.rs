@@ -3,7 +3,6 @@
 //! changed with the set that should have.
 
 mod admission;
-mod adopt;
 mod books;
 mod bursts;
 mod consistency;

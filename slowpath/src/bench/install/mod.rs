@@ -7,7 +7,7 @@
 //! entries' counters, since packets that nobody counted would be lost; the bare loop does not.
 
 mod bare;
-mod cpu;
+pub(super) mod cpu;
 mod managed;
 mod tally;
 mod target;

@@ -143,7 +143,7 @@ struct meta_t {
     // Whose port it is punted to.
     bit<8>  worker;
     bit<16> nexthop;
-    // In the program by ids, whose targets start with zeros: the connection that was found, and its half.
+    // In the program by ids, whose shells begin with zeros: the connection that was found, and its half.
     bit<16> pair;
     bit<16> lport;
     bit<32> client;

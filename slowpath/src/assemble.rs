@@ -17,7 +17,7 @@ use fullnat::persistence::Persistence;
 use fullnat::plan::Plan;
 use fullnat::ports::LportOwners;
 use fullnat::rss::RssSpread;
-use fullnat::spread::Spread;
+use fullnat::spread::{Placement, Spread};
 use fullnat::time::Time;
 use fullnat::wire::Mac;
 
@@ -138,7 +138,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     let listener = listen(config)?;
     let served = listener.as_ref().and_then(|listener| listener.local_addr().ok());
     let settings = target::settings(config, served)?;
-    let secrets = Secrets::new(config.debug.seed)?;
+    let secrets = Secrets::new(config.debug.seed, config.switch().is_some())?;
     let eal = Eal::init(eal_config(&config.dpdk, &config.devices()))?;
     let mempool = Mempool::new(&eal, "carom", mempool_config(config, workers))?;
     let devices = config.devices();
@@ -170,6 +170,8 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     };
     let (offload, ends) = match settings {
         Some(settings) => {
+            let placement = Some(Placement::new(spread.clone(), secrets.flow));
+            let settings = Settings { placement, ..settings };
             let (rings, ends) = offload::rings(workers);
             (Some(Offload { settings, rings }), ends.into_iter().map(Some).collect())
         }
@@ -448,7 +450,8 @@ fn iface_of_port(ports: &[Port]) -> Vec<IfaceId> {
 }
 
 impl Secrets {
-    fn new(seed: Option<u64>) -> Result<Self, AssembleError> {
+    /// Behind a switch a session's worker must be the same after a restart, so the key of the flow hash is the machine's.
+    fn new(seed: Option<u64>, lasting: bool) -> Result<Self, AssembleError> {
         let mut state = match seed {
             Some(seed) => seed,
             None => getrandom::u64().map_err(AssembleError::Random)?,
@@ -461,10 +464,20 @@ impl Secrets {
             }
         };
         Ok(Secrets {
-            flow: (next()?, next()?),
+            flow: match machine_id().filter(|_| lasting && seed.is_none()) {
+                Some(id) => ((id >> 64) as u64, id as u64),
+                None => (next()?, next()?),
+            },
             nexthops: [next()?, next()?],
             persistence: [next()?, next()?],
             seed: next()?,
         })
     }
+}
+
+/// A number that is this machine's for good, and nobody's to know who comes over the network (machine-id(5)); none: the machine
+/// has none.
+fn machine_id() -> Option<u128> {
+    let text = std::fs::read_to_string("/etc/machine-id").ok()?;
+    u128::from_str_radix(text.trim(), 16).ok().filter(|id| *id != 0)
 }

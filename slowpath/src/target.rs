@@ -40,7 +40,7 @@ pub fn settings(config: &Config, inside: Option<SocketAddr>) -> Result<Option<Se
         retry: switch.retry.into(),
         sweep: switch.sweep.into(),
         workers: config.workers(),
-        punt_rate: switch.punt_limit.map(|PuntLimit { rate, burst }| PuntRate { rate, burst }),
+        punt_rate: switch.punt_limit.map(punt_rate),
         program: match switch.kind {
             Kind::Bmv2 => Program::bmv2(),
             Kind::Softnic => Program::softnic(),
@@ -52,7 +52,12 @@ pub fn settings(config: &Config, inside: Option<SocketAddr>) -> Result<Option<Se
 /// What a reload can change of it; none when there is no switch.
 pub fn tuning(config: &Config) -> Option<Tuning> {
     let switch = config.switch()?;
-    Some(Tuning { policy: policy(switch.policy), retry: switch.retry.into(), sweep: switch.sweep.into() })
+    let punt_rate = switch.punt_limit.map(punt_rate);
+    Some(Tuning { policy: policy(switch.policy), retry: switch.retry.into(), sweep: switch.sweep.into(), punt_rate })
+}
+
+fn punt_rate(PuntLimit { rate, burst }: PuntLimit) -> PuntRate {
+    PuntRate { rate, burst }
 }
 
 fn policy(policy: target::Policy) -> Policy {

@@ -38,7 +38,7 @@ typedef bit<32> port_t;
 #define IDLE_TIMEOUT
 #endif
 
-// How entries of the program by ids fill blocks of SRAM best, as was found by trying: five inbound entries in a word, with 16
+// How entries of the program by ids fill blocks of SRAM best, as was found by trying: four inbound entries in a word, with 24
 // bits of a hash for their keys; three connections, since the compiler thinks that counters take bits of the word, or
 // five; action data in words of its own, idle state in 2 bits.
 #ifndef CHIP_NO_COUNTERS
@@ -46,7 +46,7 @@ typedef bit<32> port_t;
 #else
 #define CONNECTIONS_IN_A_WORD 5
 #endif
-#define INBOUND_V4_LAYOUT @pack(5) @immediate(0) @proxy_hash_width(16)
+#define INBOUND_V4_LAYOUT @pack(4) @immediate(0) @proxy_hash_width(24)
 #define CONNECTION_V4_LAYOUT @pack(CONNECTIONS_IN_A_WORD) @immediate(0) @idletime_precision(2)
 
 // The parser takes the fields that a flow entry may change out of the checksums, and leaves what is left, the residual.

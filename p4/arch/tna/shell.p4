@@ -46,6 +46,15 @@ parser CaromParser(packet_in packet, out headers_t hdr, out tna_meta_t meta,
         meta.update_tcp6 = 0;
         meta.update_udp4 = 0;
         meta.update_udp6 = 0;
+#ifdef CHIP_IDS
+        meta.core.pair = 0;
+        meta.core.lport = 0;
+        meta.core.client = 0;
+        meta.core.cport = 0;
+        meta.core.service = 0;
+        meta.core.connected = 0;
+        meta.core.outbound = 0;
+#endif
         meta.core.ingress_port = (bit<32>)intrinsic.ingress_port;
         meta.core.length = 0;
         parse.apply(packet, hdr, meta.core);

@@ -61,6 +61,10 @@ pub struct Offload {
     pub installed: Counter,
     /// Sessions refused.
     pub refused: Counter,
+    /// Sessions made of entries that the target had.
+    pub adopted: Counter,
+    /// Entries the target had of which no session could be made.
+    pub declined: Counter,
     /// Sessions removed from the target, asked or not.
     pub removed: Counter,
     /// Requests that found no room in the ring to the manager; they are made again later.

@@ -5,6 +5,9 @@
 //!  none ───────────▶ installing ─────────────▶ offloaded ───────────▶ removing ───────────────▶ none
 //!   ▲                    │ Refused                 │ Removed: the target lost its entries
 //!   └────────────────────┴─────────────────────────┘
+//!
+//!               Adopt: the target has entries of an earlier life
+//!  no session ─────────────────────────────────────────────────▶ offloaded ─▶ Adopted, or Declined
 //! ```
 //!
 //! One operation is in flight per session at most, and a session that is not `none` keeps its place in the table and its
@@ -16,13 +19,15 @@
 //! - The manager answers each `Install` with `Installed` or `Refused`, and each `Remove` with `Removed`, sooner or later. It may
 //!   send `Removed` unasked; a `Remove` or `Check` that crosses it in the rings names a place the manager does
 //!   not know any more, and is passed over without an answer.
+//! - A worker answers each `Adopt` with `Adopted` or `Declined`, and takes no other verdict before the answer is in the ring. With
+//!   `Adopted` the session is offloaded, or being removed if the worker says that it cannot stay.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey, Rewrite};
-use crate::id::{CPort, LPort, NexthopId, Proto, RPort, VPort};
+use crate::id::{CPort, IfaceId, LPort, NexthopId, Proto, RPort, VPort};
 use crate::table::SessionIdx;
 
 /// Where a session is with the target.
@@ -190,6 +195,37 @@ pub enum Request {
         /// The session.
         place: Place,
     },
+    /// The session of an [`Adoption`] is there.
+    Adopted {
+        /// Which adoption.
+        ticket: u32,
+        /// The session.
+        place: Place,
+        /// Its next hops, towards the real server and towards the client.
+        nexthops: [NexthopId; 2],
+        /// Milliseconds without a packet after which the session is to end.
+        idle_ms: u64,
+        /// Its entries may stay. If not, they are to be removed as after [`Request::Remove`], and the session goes on without.
+        stays: bool,
+    },
+    /// There is no session for the entries of an [`Adoption`], and will be none.
+    Declined {
+        /// Which adoption.
+        ticket: u32,
+    },
+}
+
+/// A session of an earlier life, as its two entries tell of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Adoption {
+    /// What the manager calls it until it is answered.
+    pub ticket: u32,
+    /// Its ends. Not the next hops, which had other numbers in that life.
+    pub ends: AnyEnds,
+    /// The interface its packets leave by to the client.
+    pub back: IfaceId,
+    /// Packets that the target has forwarded of it, inbound and outbound.
+    pub packets: [u64; 2],
 }
 
 /// Packets and bytes that the target forwarded since the manager last told, by direction: inbound, outbound. Bytes are
@@ -215,26 +251,33 @@ pub enum Verdict {
     Idle(Place, Counted),
     /// There is no entry any more.
     Removed(Place, Counted),
+    /// There are entries of a session that nobody has.
+    Adopt(Adoption),
 }
 
 impl Verdict {
-    /// Which session it is about.
-    pub fn place(&self) -> Place {
+    /// Which session it is about; none: one that is not there yet.
+    pub fn place(&self) -> Option<Place> {
         match *self {
             Verdict::Installed(place)
             | Verdict::Refused(place, _)
             | Verdict::Active(place, _)
             | Verdict::Idle(place, _)
-            | Verdict::Removed(place, _) => place,
+            | Verdict::Removed(place, _) => Some(place),
+            Verdict::Adopt(_) => None,
         }
     }
 }
 
 impl Request {
-    /// Which session it is about.
-    pub fn place(&self) -> Place {
+    /// Which session it is about; none: one that will not be.
+    pub fn place(&self) -> Option<Place> {
         match *self {
-            Request::Install { place, .. } | Request::Remove { place } | Request::Check { place } => place,
+            Request::Install { place, .. }
+            | Request::Remove { place }
+            | Request::Check { place }
+            | Request::Adopted { place, .. } => Some(place),
+            Request::Declined { .. } => None,
         }
     }
 }
@@ -256,20 +299,25 @@ pub enum Threshold {
     PacketsPerSecond(u16),
 }
 
-/// The threshold in force: the manager sets it, workers read it with one relaxed load.
+/// The thresholds in force, one for each family: the manager sets them, workers read one with one relaxed load. And whether
+/// new sessions have to wait.
 #[derive(Debug)]
-pub struct Gate(AtomicU64);
+pub struct Gate {
+    /// IPv4, IPv6.
+    thresholds: [AtomicU64; 2],
+    held: AtomicBool,
+}
 
 impl Gate {
-    /// A gate with this threshold.
+    /// A gate with this threshold for both families.
     pub fn new(threshold: Threshold) -> Self {
-        Gate(AtomicU64::new(pack(threshold)))
+        Gate { thresholds: [(); 2].map(|()| AtomicU64::new(pack(threshold))), held: AtomicBool::new(false) }
     }
 
-    /// The threshold now.
+    /// The threshold of a family now.
     #[inline(always)]
-    pub fn threshold(&self) -> Threshold {
-        let word = self.0.load(Ordering::Relaxed);
+    pub fn threshold<A: Addr>(&self) -> Threshold {
+        let word = self.thresholds[usize::from(A::IS_V6)].load(Ordering::Relaxed);
         match word >> 32 {
             1 => Threshold::Packets(word as u32),
             2 => Threshold::Bytes(word as u32),
@@ -278,9 +326,22 @@ impl Gate {
         }
     }
 
-    /// Changes the threshold.
-    pub fn set(&self, threshold: Threshold) {
-        self.0.store(pack(threshold), Ordering::Relaxed);
+    /// Changes the thresholds, of IPv4 and of IPv6.
+    pub fn set(&self, thresholds: [Threshold; 2]) {
+        for (word, threshold) in self.thresholds.iter().zip(thresholds) {
+            word.store(pack(threshold), Ordering::Relaxed);
+        }
+    }
+
+    /// Whether no session may begin for now: the target may have entries of its tuple, or of its local port.
+    #[inline(always)]
+    pub fn is_held(&self) -> bool {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// Has new sessions wait, or not any longer.
+    pub fn hold(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
     }
 }
 
@@ -308,8 +369,8 @@ mod tests {
             Threshold::PacketsPerSecond(u16::MAX),
             Threshold::Never,
         ] {
-            gate.set(threshold);
-            assert_eq!(gate.threshold(), threshold);
+            gate.set([threshold, Threshold::Bytes(1)]);
+            assert_eq!((gate.threshold::<Ipv4Addr>(), gate.threshold::<Ipv6Addr>()), (threshold, Threshold::Bytes(1)));
         }
     }
 }

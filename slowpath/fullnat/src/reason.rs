@@ -52,6 +52,8 @@ reasons! {
     19 IcmpType "icmp_type" "An ICMP message of a type that is neither answered nor translated.";
     20 OffloadRemoving "offload_removing" "The last session on this tuple is not out of the switch yet; a retransmission will find it gone.";
 
+    21 OffloadAdopting "offload_adopting" "A session cannot begin before it is known which ones the switch has; a retransmission will find it known.";
+
     // Admission: a new session that could not be made.
     24 NoServer "no_server" "No real server takes new connections (none configured, all down or weight 0).";
     25 ServersFull "servers_full" "Every real server is at its max_connections.";

@@ -1,8 +1,11 @@
 //! Which worker owns a flow. Both directions of a session meet on one worker; this says which, from the packet alone.
 
 use crate::addr::Addr;
-use crate::flow::FlowKey;
+use crate::flow::{Direction, FlowKey};
+use crate::hash::{FlowHasher, KeyHash};
 use crate::id::{IfaceId, LPort, WorkerId};
+use crate::offload::{AnyEnds, Ends};
+use crate::plan::Plan;
 use crate::ports::LportOwners;
 use crate::rss::RssSpread;
 
@@ -51,7 +54,38 @@ impl Spread {
         }
     }
 
+    /// The worker at which both directions of a session meet that was made elsewhere; none: they do not. Packets come by
+    /// the interfaces that the plan would answer them by: `back` is that to the client.
+    fn home<A: Addr>(&self, plan: &Plan, hasher: &FlowHasher, ends: &Ends<A>, back: IfaceId) -> Option<WorkerId> {
+        let there = plan.routes.lookup(ends.server)?.iface;
+        let owner = self.outbound(WorkerId(0), there, &ends.key(Direction::Outbound));
+        let inbound = ends.key(Direction::Inbound);
+        (self.inbound(owner, back, &inbound, hasher.hash(&inbound)) == owner).then_some(owner)
+    }
+
     fn queue<A: Addr>(ifaces: &[RssSpread], here: WorkerId, iface: IfaceId, key: &FlowKey<A>) -> WorkerId {
         ifaces.get(usize::from(iface.0)).map_or(here, |spread| WorkerId(spread.queue(key) as u8))
+    }
+}
+
+/// Says for any session which worker it belongs to.
+#[derive(Clone, Debug)]
+pub struct Placement {
+    spread: Spread,
+    hasher: FlowHasher,
+}
+
+impl Placement {
+    /// For workers that share sessions by `spread`, and hash keys with `hash_key`.
+    pub fn new(spread: Spread, hash_key: (u64, u64)) -> Self {
+        Placement { spread, hasher: FlowHasher::new(hash_key.0, hash_key.1) }
+    }
+
+    /// The worker of a session; none: its directions do not meet at one. `back` is the interface to the client.
+    pub fn home(&self, plan: &Plan, ends: &AnyEnds, back: IfaceId) -> Option<WorkerId> {
+        match ends {
+            AnyEnds::V4(ends) => self.spread.home(plan, &self.hasher, ends, back),
+            AnyEnds::V6(ends) => self.spread.home(plan, &self.hasher, ends, back),
+        }
     }
 }

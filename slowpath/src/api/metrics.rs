@@ -107,6 +107,9 @@ const WORKER: &[WorkerMetric] = &[
     }),
     (counter("carom_offload_installed_total", "worker", "Sessions installed."), |c| c.offload_installed),
     (counter("carom_offload_refused_total", "worker", "Installs refused."), |c| c.offload_refused),
+    (counter("carom_offload_adopted_total", "worker", "Sessions made of entries of an earlier life."), |c| {
+        c.offload_adopted
+    }),
     (counter("carom_offload_removed_total", "worker", "Sessions removed from the target."), |c| c.offload_removed),
     (counter("carom_offload_ring_full_total", "worker", "Requests that found the manager's ring full."), |c| {
         c.offload_ring_full

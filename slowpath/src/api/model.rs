@@ -167,6 +167,8 @@ pub struct WorkerCounters {
     pub offload_installed: u64,
     /// Installs refused.
     pub offload_refused: u64,
+    /// Sessions made of entries that the target had of an earlier life.
+    pub offload_adopted: u64,
     /// Sessions removed from the target, asked or not.
     pub offload_removed: u64,
     /// Requests that found no room in the ring to the offload manager; they are made again.

@@ -288,6 +288,7 @@ fn add_worker(sum: &mut WorkerCounters, c: &Counters) {
         offload_asked,
         offload_installed,
         offload_refused,
+        offload_adopted,
         offload_removed,
         offload_ring_full,
         offload_ignored,
@@ -329,6 +330,7 @@ fn add_worker(sum: &mut WorkerCounters, c: &Counters) {
     *offload_asked += o.asked.get();
     *offload_installed += o.installed.get();
     *offload_refused += o.refused.get();
+    *offload_adopted += o.adopted.get();
     *offload_removed += o.removed.get();
     *offload_ring_full += o.full.get();
     *offload_ignored += o.ignored.get();

@@ -13,7 +13,7 @@ const FIXED: &[&str] = &["target", "workers", "dpdk", "limits", "admin", "metric
 const FIXED_OF_INTERFACE: [&str; 5] = ["name", "device", "port", "mac", "mtu"];
 
 /// Keys of the target that the offload manager can change while it runs.
-const CHANGEABLE_OF_TARGET: &[&str] = &["policy", "retry", "sweep"];
+const CHANGEABLE_OF_TARGET: &[&str] = &["policy", "retry", "sweep", "punt_rate", "punt_burst"];
 
 impl Config {
     /// Refuses `next` as a successor of this config when it changes what only a restart can change. Names each such key.

@@ -50,11 +50,11 @@ pub struct Target {
     /// How often the switch's tables are compared with the sessions.
     pub sweep: Duration,
     /// Packets in a second that the switch hands to the slow path for one service; more are dropped there and counted. Not
-    /// limited when absent. A change needs a restart.
+    /// limited when absent.
     #[schemars(range(min = *bounds::PUNT.start(), max = *bounds::PUNT.end()))]
     pub punt_rate: Option<u32>,
     /// Packets above `punt_rate` that are let through at once. Default: as many as the rate lets through in a tenth of a
-    /// second. A change needs a restart.
+    /// second.
     #[schemars(range(min = *bounds::PUNT.start(), max = *bounds::PUNT.end()))]
     pub punt_burst: Option<u32>,
 }

@@ -17,6 +17,7 @@ mod book;
 mod program;
 mod replica;
 pub mod stats;
+mod strays;
 mod task;
 #[cfg(test)]
 mod testing;
@@ -30,6 +31,7 @@ use fullnat::id::WorkerId;
 use fullnat::neighbor::Neighbors;
 use fullnat::offload::{Counted, Gate, Place, Request, Threshold, Verdict};
 use fullnat::plan::Plan;
+use fullnat::spread::Placement;
 use hashbrown::HashMap;
 use runtime_client::write::WriteConfig;
 use runtime_client::{Address, ConnectError};
@@ -74,6 +76,8 @@ pub struct Settings {
     pub workers: usize,
     /// Most punts of each service; none: no limit.
     pub punt_rate: Option<PuntRate>,
+    /// Which worker has which session: those that the target has at the start are adopted. None: their entries are deleted.
+    pub placement: Option<Placement>,
     /// How writes are gathered.
     pub write: WriteConfig,
 }
@@ -94,6 +98,7 @@ impl Settings {
             switch_ports,
             workers: 1,
             punt_rate: None,
+            placement: None,
             // Reading a table of 40 000 entries takes it 11 s, in which it writes nothing.
             write: WriteConfig { timeout: Duration::from_secs(30), ..WriteConfig::default() },
         }
@@ -109,6 +114,8 @@ pub struct Tuning {
     pub retry: Duration,
     /// See [`Settings::sweep`].
     pub sweep: Duration,
+    /// See [`Settings::punt_rate`].
+    pub punt_rate: Option<PuntRate>,
 }
 
 /// Packets that the switch punts for one service.
@@ -216,6 +223,11 @@ pub struct Handle {
     filled: watch::Receiver<u64>,
 }
 
+impl PuntRate {
+    /// More than any link carries: what meters are set to when there is no limit any more.
+    pub(crate) const NO_LIMIT: PuntRate = PuntRate { rate: u32::MAX, burst: u32::MAX };
+}
+
 impl Handle {
     /// Has the switch's static tables follow another plan. Returns when the manager has it, not when the switch does.
     pub async fn set_plan(&self, plan: Arc<Plan>) -> Result<(), Gone> {
@@ -274,7 +286,7 @@ pub fn start(
     let task = {
         // The client's own task is spawned here, and runs when the thread does.
         let _inside = runtime.enter();
-        task::Task::new(settings, pipeline, &plan, neighbors, rings, asked, fills)?
+        task::Task::new(settings, pipeline, plan, neighbors, rings, asked, fills)?
     };
     std::thread::Builder::new().name("carom-offload".into()).spawn(move || runtime.block_on(task.run()))?;
     Ok(Handle { asks, filled })

@@ -12,10 +12,11 @@
 //! | `inject` | the link's port |
 //! | `port` | each port of the switch that is an interface of ours |
 //!
-//! A flow entry names its next hops by id. Sessions hold the ids until their entries are deleted, so an id that is gone from the
-//! next-hop table is gone from the flow tables too.
+//! A flow entry names its next hops by [label](labels). Sessions hold the next hops until their entries are deleted, so a label that
+//! is gone from the next-hop table is gone from the flow tables too.
 
 mod desired;
+mod labels;
 mod row;
 
 use std::cmp::Reverse;
@@ -32,6 +33,8 @@ use runtime_client::write::Kind;
 use super::PuntRate;
 use super::book::{End, Moment, Reach};
 use desired::Former;
+use labels::Labels;
+pub use labels::relabel;
 pub use row::{RowAction, RowKey, row_of};
 
 /// The wait after the first failure of an entry; doubled from one to the next.
@@ -112,6 +115,10 @@ pub struct Replica {
     waiting: BinaryHeap<Reverse<(Moment, u32)>>,
     former: Former,
     neighbors_version: Option<u64>,
+    /// What next hops are called.
+    labels: Labels,
+    /// It is known which labels an earlier life used.
+    labels_known: bool,
     /// Whose next hop an id was when its entry was made.
     hops: HashMap<NexthopId, desired::Hop>,
     /// What the plan asks for.
@@ -139,6 +146,8 @@ impl Replica {
             waiting: BinaryHeap::new(),
             former: Former::default(),
             neighbors_version: None,
+            labels: Labels::default(),
+            labels_known: false,
             hops: HashMap::new(),
             planned: HashSet::new(),
             heard: HashSet::new(),
@@ -166,6 +175,22 @@ impl Replica {
         self.neighbors_version = None;
     }
 
+    /// Another limit of punts. Without one, meters that had one get one that nothing reaches.
+    pub fn set_punt_rate(&mut self, rate: Option<PuntRate>) {
+        let rate = rate.or(self.ports.punt_rate.map(|_| PuntRate::NO_LIMIT));
+        if rate == self.ports.punt_rate {
+            return;
+        }
+        self.ports.punt_rate = rate;
+        let metered: Vec<RowKey> = self.rows.keys().filter(|key| key.has_meter()).copied().collect();
+        for key in metered {
+            if let Some(row) = self.rows.get_mut(&key) {
+                row.metered = false;
+            }
+            self.enqueue(key);
+        }
+    }
+
     /// Looks at the next-hop table if it changed since the last time.
     pub fn follow(&mut self, neighbors: &Neighbors) {
         // First the number, then the entries: what changes in between is looked at again.
@@ -178,14 +203,19 @@ impl Replica {
         let mut hear = Vec::with_capacity(self.heard.len());
         for neighbor in neighbors.iter() {
             hear.extend(Some(neighbor.addr).filter(IpAddr::is_ipv4));
-            if let Some((hop, action)) = self.former.hop(&self.ports, &neighbor, self.hops.get(&neighbor.id)) {
+            if self.labels_known
+                && let Some((hop, action)) = self.former.hop(&self.ports, &neighbor, self.hops.get(&neighbor.id))
+            {
                 held.insert(neighbor.id, hop);
-                self.want(desired::nexthop(neighbor.id), Some(action));
+                let label = self.labels.of(neighbor.id);
+                self.want(desired::nexthop(label), Some(action));
             }
         }
-        let gone: Vec<NexthopId> = self.hops.keys().filter(|id| !held.contains_key(*id)).copied().collect();
-        gone.into_iter().for_each(|id| self.want(desired::nexthop(id), None));
-        self.hops = held;
+        if self.labels_known {
+            let gone = self.hops.keys().filter(|id| !held.contains_key(*id)).filter_map(|id| self.labels.known(*id));
+            gone.collect::<Vec<_>>().into_iter().for_each(|label| self.want(desired::nexthop(label), None));
+            self.hops = held;
+        }
         self.hear(&hear);
     }
 
@@ -214,10 +244,10 @@ impl Replica {
         }
     }
 
-    /// How far the entry of a next hop is.
-    pub fn reach(&self, neighbors: &Neighbors, id: NexthopId) -> Reach {
-        let Some(hop) = neighbors.hop(id) else { return Reach::None };
-        let (Some(mac), Some(row)) = (hop.mac, self.rows.get(&desired::nexthop(id))) else {
+    /// How far the entry of the next hop is that is called so.
+    pub fn reach(&self, neighbors: &Neighbors, label: NexthopId) -> Reach {
+        let Some(hop) = self.labels.hop(label).and_then(|id| neighbors.hop(id)) else { return Reach::None };
+        let (Some(mac), Some(row)) = (hop.mac, self.rows.get(&desired::nexthop(label))) else {
             // Known since the last look: the next one comes at once.
             let known = hop.mac.is_some() && self.neighbors_version != Some(neighbors.version());
             return if known { Reach::Pending } else { Reach::None };
@@ -275,6 +305,9 @@ impl Replica {
         if with && !self.with_nexthops {
             let hops: Vec<RowKey> = self.rows.keys().filter(|key| matches!(key, RowKey::Nexthop(_))).copied().collect();
             hops.into_iter().for_each(|key| self.enqueue(key));
+            self.labels.forget_earlier();
+            self.labels_known = true;
+            self.neighbors_version = None;
         }
         self.with_nexthops = with;
     }
@@ -319,7 +352,7 @@ impl Replica {
         let Some((step, action)) = row.busy.take() else { return };
         // Newer than what a look under way reads.
         row.found = true;
-        let failed = match row.settle(step, action, end) {
+        let failed = match row.settle(step, action, end, self.ports.punt_rate) {
             Settle::Done => false,
             Settle::Failed => true,
             Settle::NoMeters(code) => {
@@ -362,6 +395,11 @@ impl Replica {
 
     /// An entry of a static table.
     pub fn look_found(&mut self, key: RowKey, action: RowAction) {
+        if let RowKey::Nexthop(key) = key
+            && !self.with_nexthops
+        {
+            self.labels.found(NexthopId(key.nexthop));
+        }
         let row = self.row(key);
         row.found = true;
         // What is under way is newer than what was read.
@@ -413,14 +451,15 @@ impl Row {
         }
     }
 
-    fn settle(&mut self, step: Step, action: Option<RowAction>, end: End) -> Settle {
+    /// `meter`: what it has to be now.
+    fn settle(&mut self, step: Step, action: Option<RowAction>, end: End, meter: Option<PuntRate>) -> Settle {
         match (step, end) {
             (Step::Write(kind), _) if is_done(kind, end) => match action.filter(|_| kind != Kind::Delete) {
                 // A new state may come with a new meter.
                 Some(action) => (self.actual, self.metered) = (Actual::Present(action), false),
                 None => (self.actual, self.metered) = (Actual::Absent, false),
             },
-            (Step::Meter(_), End::Applied) => self.metered = true,
+            (Step::Meter(rate), End::Applied) => self.metered = meter == Some(rate),
             // Targets without meters are nothing to give up over: they protect the slow path less, that is all.
             (Step::Meter(_), End::Refused(code @ (Code::Unimplemented | Code::InvalidArgument))) => {
                 return Settle::NoMeters(code);

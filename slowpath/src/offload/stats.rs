@@ -118,6 +118,8 @@ pub struct Totals {
     pub not_sent: u64,
     /// Sweeps that came to their end.
     pub sweeps: u64,
+    /// Sessions of an earlier life that were adopted.
+    pub adopted: u64,
     /// Entries without a session that were deleted.
     pub orphans: u64,
     /// Sessions whose entries were lost.

@@ -167,7 +167,7 @@ impl<R: Receive, T: Transmit> Worker<R, T> {
     /// Hears what the offload manager says, a few words per round.
     #[inline(always)]
     fn poll_verdicts(&mut self, now: Time) -> bool {
-        let Some(verdicts) = &mut self.verdicts else { return false };
+        let Some(verdicts) = self.verdicts.as_mut().filter(|_| self.outbox.is_quit()) else { return false };
         let mut found = false;
         for _ in 0..VERDICTS {
             let Ok(verdict) = verdicts.pop() else { break };

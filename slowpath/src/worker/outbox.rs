@@ -1,6 +1,7 @@
 //! A worker's ways out: a transmit queue per interface, or that of the link to the switch, and a ring per other worker,
 //! each behind a burst.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use dpdk::{Burst, Mbuf, Mempool, Producer};
@@ -11,7 +12,7 @@ use fullnat::id::{IfaceId, WorkerId};
 use fullnat::offload::{Full, Request};
 use fullnat::reason::DropReason;
 
-use super::{BURST, Ports, Transmit};
+use super::{BURST, Ports, Transmit, VERDICTS};
 
 /// The only queue behind a switch.
 const LINK: usize = 0;
@@ -24,6 +25,8 @@ pub struct Outbox<T> {
     switch: Option<Ports>,
     /// To the offload manager, when there is one.
     requests: Option<rtrb::Producer<Request>>,
+    /// Answers it had no room for; nothing else goes before them.
+    owed: VecDeque<Request>,
     /// By worker; none to itself.
     workers: Vec<Option<Way<Producer>>>,
     mempool: Mempool,
@@ -49,6 +52,8 @@ impl<T: Transmit> Outbox<T> {
             interfaces: queues.into_iter().map(Way::new).collect(),
             switch: None,
             requests: None,
+            // As many verdicts as are heard in a round, and none is while one is here.
+            owed: VecDeque::with_capacity(VERDICTS),
             workers: rings.into_iter().map(|ring| ring.map(Way::new)).collect(),
             mempool,
             counters,
@@ -71,6 +76,19 @@ impl<T: Transmit> Outbox<T> {
     /// The transmit queue of an interface.
     pub fn queue_mut(&mut self, iface: usize) -> Option<&mut T> {
         self.interfaces.get_mut(iface).map(|way| &mut way.to)
+    }
+
+    /// Whether the offload manager has all answers, after another try to give them.
+    #[inline]
+    pub(super) fn is_quit(&mut self) -> bool {
+        while let Some(request) = self.owed.pop_front() {
+            let pushed = self.requests.as_mut().map(|requests| requests.push(request));
+            if let Some(Err(rtrb::PushError::Full(request))) = pushed {
+                self.owed.push_front(request);
+                return false;
+            }
+        }
+        true
     }
 
     /// Sends all that is collected. What a full queue does not take is tried again in the next round; what a full ring
@@ -125,8 +143,14 @@ impl<T: Transmit> Output<Mbuf> for Outbox<T> {
 
     #[inline]
     fn offload(&mut self, request: Request) -> Result<(), Full> {
-        let Some(requests) = &mut self.requests else { return Err(Full) };
+        let Some(requests) = self.requests.as_mut().filter(|_| self.owed.is_empty()) else { return Err(Full) };
         requests.push(request).map_err(|_| Full)
+    }
+
+    fn answer(&mut self, request: Request) {
+        if self.offload(request).is_err() {
+            self.owed.push_back(request);
+        }
     }
 
     fn alloc(&mut self) -> Option<Mbuf> {

@@ -278,6 +278,7 @@ fn fill_offload(o: &Offload, w: u64) {
         &o.packets_out,
         &o.bytes_in,
         &o.bytes_out,
+        &o.adopted,
     ];
     for (n, counter) in (1..).zip(all) {
         counter.set(n * 100 * w);
@@ -372,6 +373,7 @@ pub fn target() -> Status {
             unknown: 9,
             not_sent: 10,
             sweeps: 11,
+            adopted: 14,
             orphans: 15,
             lost: 16,
             notices: 18,

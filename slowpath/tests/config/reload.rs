@@ -49,15 +49,16 @@ fn what_is_fixed_at_start_is_refused_by_key() {
 fn the_switch_and_its_ports_are_fixed_at_start() {
     let text = behind_a_switch();
     let old = parse(&text).unwrap();
-    let tuned = text
-        .replace("10.30.0.103", "10.30.0.104")
-        .replace("[target]", "[target]\npolicy = { pps = 10 }\nretry = \"5s\"\nsweep = \"1m\"");
+    let tuned = text.replace("10.30.0.103", "10.30.0.104").replace(
+        "[target]",
+        "[target]\npolicy = { pps = 10 }\nretry = \"5s\"\nsweep = \"1m\"\npunt_rate = 10\npunt_burst = 3",
+    );
     old.check_reload(&parse(&tuned).unwrap()).unwrap();
     let changes = [
         text.replace("127.0.0.1:9559", "127.0.0.1:9560").replace("[target]", "[target]\nelection_id = 2"),
         text.replace("port = 64", "port = 65"),
         text.replace("port = 2", "port = 3").replace("01:02", "01:03"),
-        text.replace("[target]", "[target]\npunt_rate = 10\ntls = { ca = \"ca.pem\" }"),
+        text.replace("[target]", "[target]\nrole = \"other\"\ntls = { ca = \"ca.pem\" }"),
     ];
     let refusals = changes.map(|text| old.check_reload(&parse(&text).unwrap()).unwrap_err().to_string());
     insta::assert_snapshot!(refusals.join("\n\n"));

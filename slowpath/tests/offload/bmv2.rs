@@ -6,9 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use carom::offload::{Program, PuntRate, Settings};
+use carom::offload::{Program, PuntRate, Settings, Tuning};
+use carom_p4::{Key, ServiceV4Key};
 use fullnat::offload::{Counted, Threshold, Verdict};
-use runtime_client::Address;
+use runtime_client::proto::p4::v1::entity::Entity as Kind;
+use runtime_client::proto::p4::v1::{DirectMeterEntry, Entity, TableEntry};
+use runtime_client::{Address, Client, Config, Standing};
 
 use crate::rig::{Rig, place, settings, until};
 
@@ -98,11 +101,39 @@ async fn installs_and_removes(switch: &Switch) {
     assert!(status.last_error.as_ref().is_none_or(|error| error.contains("connect")), "{status:?}");
     assert_eq!((status.punts.len(), status.drops.len()), (8, 11), "{status:?}");
     assert_eq!(status.totals.sweeps, 1);
+    // Another limit of punts, and none: meters are written again.
+    for punt_rate in [Some(PuntRate { rate: 50, burst: 7 }), None] {
+        let Settings { policy, retry, sweep, .. } = settings(switch.address());
+        rig.handle.tune(Tuning { policy, retry, sweep, punt_rate }).await.expect("it runs");
+        let rate = punt_rate.map_or(u32::MAX, |PuntRate { rate, .. }| rate);
+        let start = std::time::Instant::now();
+        // BMv2 keeps rates as fractions.
+        while meter_of_the_service(switch).await.is_none_or(|cir| cir.abs_diff(rate.into()) > 1) {
+            assert!(start.elapsed() < Duration::from_secs(20), "no meter of {rate} packets a second");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    assert!(rig.status().await.last_error.is_none_or(|error| error.contains("connect")));
     // The target's own notice. Its timeout is short, and nobody asks.
     rig.install_for(1, 5000, 1000);
     assert_eq!(rig.verdict(1).await, Verdict::Installed(place(5000)));
     assert_eq!(rig.verdict(1).await, Verdict::Idle(place(5000), Counted::default()));
     rig.handle.stop().await;
+}
+
+/// Packets a second that the switch lets through for the only service.
+async fn meter_of_the_service(switch: &Switch) -> Option<i64> {
+    let config = Config { election_id: None, ..Config::new(switch.address(), 1) };
+    let (client, _events) = Client::start(config).expect("a good config");
+    client.wait_for(Standing::is_connected).await;
+    let table_entry = Some(TableEntry { table_id: ServiceV4Key::TABLE.id, ..TableEntry::default() });
+    let meters = DirectMeterEntry { table_entry, ..DirectMeterEntry::default() };
+    let pattern = Entity { entity: Some(Kind::DirectMeterEntry(meters)) };
+    let found = client.read_entities::<Entity>(vec![pattern]).await.ok()?.all().await.ok()?;
+    found.into_iter().find_map(|entity| match entity.entity {
+        Some(Kind::DirectMeterEntry(meter)) => Some(meter.config?.cir),
+        _ => None,
+    })
 }
 
 /// Another manager finds the pipeline and 501 sessions that are nobody's.
@@ -129,7 +160,7 @@ async fn a_small_table(switch: &Switch) {
         }
     }
     assert!((1..=32).contains(&installed.len()), "{}", installed.len());
-    until(|| rig.gate.threshold() == Threshold::Never).await;
+    until(|| rig.gate.threshold::<std::net::Ipv4Addr>() == Threshold::Never).await;
     (0..200).filter(|n| installed.contains(&place(*n))).for_each(|n| rig.remove(0, n));
     for _ in 0..installed.len() {
         assert!(matches!(rig.verdict(0).await, Verdict::Removed(..)));
@@ -147,7 +178,7 @@ async fn a_restart(switch: Switch, binary: &Path) {
     assert_eq!(rig.verdict(0).await, Verdict::Installed(place(7)));
     let port = switch.port;
     drop(switch);
-    until(|| rig.gate.threshold() == Threshold::Never).await;
+    until(|| rig.gate.threshold::<std::net::Ipv4Addr>() == Threshold::Never).await;
     let _again = Switch::at(binary, port);
     assert_eq!(rig.verdict(0).await, Verdict::Removed(place(7), Counted::default()));
     tokio::time::timeout(Duration::from_secs(20), rig.until_open()).await.expect("the gate opens");

@@ -28,11 +28,7 @@ impl Workers {
     fn hear(&mut self, rig: &mut Rig) {
         for worker in 0..2 {
             while let Some(verdict) = rig.poll(worker) {
-                let (Verdict::Installed(of)
-                | Verdict::Refused(of, _)
-                | Verdict::Active(of, _)
-                | Verdict::Idle(of, _)
-                | Verdict::Removed(of, _)) = verdict;
+                let Some(of) = verdict.place() else { panic!("nothing is to be adopted") };
                 let Place::V4(SessionIdx(n)) = of else { panic!("not IPv4") };
                 let state = self.states.entry((worker, n)).or_insert(State::None);
                 *state = match (verdict, *state) {

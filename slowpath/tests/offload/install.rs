@@ -9,7 +9,7 @@ use crate::rig::{FLOWS, Rig, key, place, plan, settings, target, until};
 async fn a_session_goes_in_and_comes_back() {
     let target = target().await;
     let mut rig = Rig::ready(settings(target.address())).await;
-    assert_eq!(rig.gate.threshold(), Threshold::Packets(0));
+    assert_eq!(rig.gate.threshold::<std::net::Ipv4Addr>(), Threshold::Packets(0));
     rig.install(1, 7);
     assert_eq!(rig.verdict(1).await, Verdict::Installed(place(7)));
     assert_eq!(target.entries(FLOWS).len(), 2);
@@ -84,7 +84,7 @@ async fn it_ends_when_it_is_told_to() {
     let target = target().await;
     let rig = Rig::ready(settings(target.address())).await;
     rig.handle.stop().await;
-    until(|| rig.gate.threshold() == Threshold::Never).await;
+    until(|| rig.gate.threshold::<std::net::Ipv4Addr>() == Threshold::Never).await;
     assert!(rig.handle.status().await.is_err());
 }
 
@@ -101,8 +101,8 @@ async fn policy_and_sweep_change_while_it_runs() {
         (Policy::Bytes(7), Threshold::Bytes(7)),
         (Policy::PacketsPerSecond(9), Threshold::PacketsPerSecond(9)),
     ] {
-        rig.handle.tune(Tuning { policy, retry, sweep }).await.expect("it runs");
-        until(|| rig.gate.threshold() == threshold).await;
+        rig.handle.tune(Tuning { policy, retry, sweep, punt_rate: None }).await.expect("it runs");
+        until(|| rig.gate.threshold::<std::net::Ipv4Addr>() == threshold).await;
     }
     // Five minutes were set at the start.
     rig.until_status(|status| status.totals.sweeps > sweeps + 1).await;

@@ -88,10 +88,20 @@ pub fn plan(generation: u64, vip: Ipv4Addr) -> Arc<Plan> {
 
 impl Rig {
     pub fn start(settings: Settings) -> Self {
+        Self::knowing(settings, &[])
+    }
+
+    /// The same in a life in which the next hops have other numbers, because one was there before them.
+    pub fn later(settings: Settings) -> Self {
+        Self::knowing(settings, &[Ipv4Addr::new(10, 0, 0, 77)])
+    }
+
+    fn knowing(settings: Settings, others: &[Ipv4Addr]) -> Self {
         let neighbors = Arc::new(Neighbors::new(100, [1, 2]));
         let learn = |address: Ipv4Addr, last| {
             neighbors.acquire_static(IfaceId(0), address.into(), Mac([2, 0, 0, 0, 1, last])).expect("room")
         };
+        others.iter().for_each(|address| _ = learn(*address, 77));
         let (server, router) = (learn(RIP, 10), learn(ROUTER, 1));
         let (rings, workers) = offload::rings(settings.workers);
         let gate = Arc::clone(&rings.gate);
@@ -108,7 +118,7 @@ impl Rig {
     }
 
     pub async fn until_open(&self) {
-        until(|| self.gate.threshold() != Threshold::Never).await;
+        until(|| self.gate.threshold::<std::net::Ipv4Addr>() != Threshold::Never).await;
     }
 
     pub fn ends(&self, n: u32) -> AnyEnds {
@@ -135,18 +145,19 @@ impl Rig {
     /// With a timeout in milliseconds.
     pub fn install_for(&mut self, worker: usize, n: u32, idle_ms: u64) {
         let ends = self.ends(n);
-        self.ask(worker, Request::Install { place: place(n), ends, idle_ms });
+        self.tell(worker, Request::Install { place: place(n), ends, idle_ms });
     }
 
     pub fn remove(&mut self, worker: usize, n: u32) {
-        self.ask(worker, Request::Remove { place: place(n) });
+        self.tell(worker, Request::Remove { place: place(n) });
     }
 
     pub fn check(&mut self, worker: usize, n: u32) {
-        self.ask(worker, Request::Check { place: place(n) });
+        self.tell(worker, Request::Check { place: place(n) });
     }
 
-    fn ask(&mut self, worker: usize, request: Request) {
+    /// A worker says something.
+    pub fn tell(&mut self, worker: usize, request: Request) {
         self.workers[worker].requests.push(request).expect("a ring with room");
     }
 

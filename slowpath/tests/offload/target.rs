@@ -32,7 +32,7 @@ async fn a_full_table_closes_the_gate_until_there_is_room() {
     let installed = fill(&mut rig, 0..50).await;
     assert!(!installed.is_empty() && installed.len() <= 16, "{installed:?}");
     assert_eq!(target.entries(FLOWS).len(), 2 * installed.len());
-    until(|| rig.gate.threshold() == Threshold::Never).await;
+    until(|| rig.gate.threshold::<std::net::Ipv4Addr>() == Threshold::Never).await;
     let status = rig.status().await;
     assert!(status.totals.refused_full > 0 && status.failures.contains_key("ResourceExhausted"), "{status:?}");
     for n in &installed[..4] {
@@ -101,7 +101,7 @@ async fn a_backup_installs_nothing_and_removes_when_it_is_primary_again() {
     let config = Config { election_id: Some(ElectionId(6)), ..Config::new(target.address(), 1) };
     let (other, _events) = Client::start(config).expect("a good config");
     other.wait_for(Standing::is_primary).await;
-    until(|| rig.gate.threshold() == Threshold::Never).await;
+    until(|| rig.gate.threshold::<std::net::Ipv4Addr>() == Threshold::Never).await;
     rig.install(0, 9);
     assert_eq!(rig.verdict(0).await, Verdict::Refused(place(9), 200));
     rig.remove(0, 0);

@@ -87,6 +87,10 @@ impl<F: Frame> Desk<F> {
             self.counters.count_drop(DropReason::NoSession);
             return None;
         }
+        if self.offload.as_ref().is_some_and(|gate| gate.is_held()) {
+            self.counters.count_drop(DropReason::OffloadAdopting);
+            return None;
+        }
         if arrival.flow.ttl <= 1 {
             self.ttl_exceeded(rx, arrival.frame, &arrival.flow, out);
             return None;

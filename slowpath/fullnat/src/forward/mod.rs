@@ -15,6 +15,7 @@
 //! The stages have the same names in the P4 program: parse, flow, rewrite, nexthop.
 
 mod admit;
+mod adopt;
 mod hit;
 mod hops;
 mod housekeeping;

@@ -37,9 +37,14 @@ impl<F: Frame> Forwarder<F> {
     /// does not belong to, is counted and changes nothing.
     pub fn verdict(&mut self, now: Time, verdict: Verdict, out: &mut impl Output<F>) {
         let Forwarder { plan, desk, v4, v6, .. } = self;
-        match verdict.place() {
-            Place::V4(idx) => desk.judged(plan, now, v4, idx, verdict, out),
-            Place::V6(idx) => desk.judged(plan, now, v6, idx, verdict, out),
+        match (verdict, verdict.place()) {
+            (_, Some(Place::V4(idx))) => desk.judged(plan, now, v4, idx, verdict, out),
+            (_, Some(Place::V6(idx))) => desk.judged(plan, now, v6, idx, verdict, out),
+            (Verdict::Adopt(adoption), None) => match adoption.ends {
+                AnyEnds::V4(ends) => desk.adopt(plan, now, v4, &adoption, &ends, out),
+                AnyEnds::V6(ends) => desk.adopt(plan, now, v6, &adoption, &ends, out),
+            },
+            (_, None) => {}
         }
     }
 }
@@ -70,7 +75,7 @@ impl<F: Frame> Desk<F> {
         out: &mut impl Output<F>,
     ) {
         let (Some(gate), Some((session, cold))) = (&self.offload, family.sessions.get_both_mut(idx)) else { return };
-        let reached = match gate.threshold() {
+        let reached = match gate.threshold::<A>() {
             Threshold::Never => false,
             Threshold::Packets(n) => session.packets_in.saturating_add(session.packets_out) >= n,
             Threshold::Bytes(n) => cold.count_bytes(len as u32) >= n,
@@ -162,7 +167,7 @@ impl<F: Frame> Desk<F> {
     }
 
     /// Notes where a session is, and how many the target has.
-    fn moved<A: Addr>(&self, session: &mut Session<A>, to: State) {
+    pub(super) fn moved<A: Addr>(&self, session: &mut Session<A>, to: State) {
         let offloaded = |state| u64::from(state == State::Offloaded);
         let sessions = &self.counters.offload.sessions;
         sessions.set(sessions.get() + offloaded(to) - offloaded(session.offload()));

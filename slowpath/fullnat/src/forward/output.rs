@@ -18,6 +18,10 @@ pub trait Output<F> {
         let _ = request;
         Err(offload::Full)
     }
+    /// Answers the offload manager, which waits for it: what there is no room for is kept and sent later.
+    fn answer(&mut self, request: offload::Request) {
+        let _ = request;
+    }
 }
 
 /// A token bucket: `rate` replies per second, and a second's worth at once.

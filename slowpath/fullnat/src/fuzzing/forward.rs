@@ -265,7 +265,7 @@ impl Bench {
             return;
         }
         for (worker, request) in std::mem::take(&mut self.asked) {
-            let known = self.installed.iter().position(|&at| at == (worker, request.place()));
+            let known = self.installed.iter().position(|&(of, at)| of == worker && Some(at) == request.place());
             match (request, known) {
                 (Request::Install { place, .. }, _) if how == 1 => self.tell(worker, Verdict::Refused(place, 100)),
                 (Request::Install { place, .. }, _) => {
@@ -278,7 +278,8 @@ impl Bench {
                 }
                 (Request::Check { place }, Some(_)) if how == 1 => self.tell(worker, Verdict::Active(place, counted)),
                 (Request::Check { place }, Some(_)) => self.tell(worker, Verdict::Idle(place, Counted::default())),
-                (_, None) => {}
+                // Nothing is adopted here.
+                (Request::Adopted { .. } | Request::Declined { .. }, _) | (_, None) => {}
             }
         }
     }

@@ -21,7 +21,7 @@
 //!
 //! Where FINs are seen they bound their direction: nothing comes after, so its end is not lost a second time.
 
-use super::{Conn, IN, LOST, OFFLOAD, OFFLOAD_SHIFT, OUT, PASSED_BY, RESYN, SLACK, State, TOA_PENDING};
+use super::{Conn, IN, LOST, OFFLOAD, OFFLOAD_SHIFT, OUT, PASSED_BY, RESYN, SLACK, State, TOA_NOTE, TOA_PENDING};
 use super::{after, offload, sides, within};
 use crate::flow::Direction;
 use crate::wire::tcp::{Segment, TcpFlags};
@@ -61,6 +61,15 @@ impl Conn {
     #[inline(always)]
     pub fn keeps_offload(&self) -> bool {
         matches!(self.state, State::Established | State::Udp)
+    }
+
+    /// A connection that a target has forwarded for so long that nothing is known but that it is there. With `toa` its server
+    /// was told the client's address, as each is that was given to a target.
+    pub fn out_of_sight(toa: bool) -> Self {
+        let told = if toa { TOA_NOTE } else { 0 };
+        let mut conn = Conn { end: [0; 2], ack: [0; 2], state: State::Established, flags: told, aside: 0 };
+        conn.lose_track();
+        conn
     }
 
     /// Segments may have passed by: both directions' numbers are to be found anew.

@@ -39,7 +39,7 @@ fn enter(books: &mut Books, name: impl Into<String>, n: u64) {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, &Counter); 26] {
+fn named(c: &Counters) -> [(&'static str, &Counter); 28] {
     [
         ("handshakes", &c.handshakes),
         ("sessions_created", &c.sessions_created),
@@ -60,6 +60,8 @@ fn named(c: &Counters) -> [(&'static str, &Counter); 26] {
         ("offload.asked", &c.offload.asked),
         ("offload.installed", &c.offload.installed),
         ("offload.refused", &c.offload.refused),
+        ("offload.adopted", &c.offload.adopted),
+        ("offload.declined", &c.offload.declined),
         ("offload.removed", &c.offload.removed),
         ("offload.full", &c.offload.full),
         ("offload.ignored", &c.offload.ignored),

@@ -3,6 +3,7 @@
 //! changed with the set that should have.
 
 mod admission;
+mod adopt;
 mod books;
 mod bursts;
 mod consistency;

@@ -331,7 +331,7 @@ fn unknown_next_hop<A: Net>() {
     let address = A::server(talk.server).into();
     let hop = sim.neighbors.iter().find(|hop| hop.addr == address).expect("a next hop");
     sim.neighbors.make_dynamic(hop.id);
-    sim.gate.as_ref().expect("a target").set(Threshold::Packets(0));
+    sim.gate.as_ref().expect("a target").set([Threshold::Packets(0); 2]);
     let bytes = talk.client_sends(&segment(true, ACK, 1, 1, b"waits")).bytes();
     assert_eq!((sim.rx(FRONT, &bytes), sim.waiting()), (vec![], 1));
     talk.down(&mut sim, segment(false, ACK, 1, 1, b"goes"));

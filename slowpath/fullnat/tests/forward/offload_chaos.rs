@@ -65,6 +65,8 @@ pub enum Op {
     Gate {
         n: u32,
     },
+    /// The balancer is killed and started again.
+    Restart,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -79,7 +81,9 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(which, client, flags, seq)| Op::Forge { which, client, flags, seq }),
         1 => (0u16..4, any::<bool>()).prop_map(|(client, udp)| Op::Flood { client, udp }),
         1 => (which(), 1u32 << 26..u32::MAX - (1 << 26)).prop_map(|(which, by)| Op::Jump { which, by }),
-        4 => prop_oneof![3 => 0u64..300, 1 => 0u64..3_000].prop_map(|ms| Op::Pause { ms }),
+        3 => prop_oneof![3 => 0u64..300, 1 => 0u64..3_000].prop_map(|ms| Op::Pause { ms }),
+        // One or two in the longest of all.
+        1 => prop_oneof![3 => (0u64..300).prop_map(|ms| Op::Pause { ms }), 1 => Just(Op::Restart)],
         1 => prop_oneof![3 => Just(0), 1 => 0u32..20].prop_map(|n| Op::Gate { n }),
     ]
 }
@@ -125,8 +129,9 @@ fn the_chaos_reaches_every_part() {
             ("forwarded", model.sim.switch.forwarded),
             ("held_back", model.held_back),
             ("lost", model.manager.lost),
+            ("adopted", model.adopted),
         ];
-        let all = model.sim.books().into_iter().chain(of_model.map(|(name, n)| (name.to_owned(), n)));
+        let all = model.sim.books().into_iter().chain(model.past).chain(of_model.map(|(name, n)| (name.to_owned(), n)));
         all.for_each(|(name, n)| *seen.entry(name).or_default() += n);
     }
     for (name, least) in [
@@ -134,6 +139,7 @@ fn the_chaos_reaches_every_part() {
         ("handshakes", 500),
         ("held_back", 15),
         ("lost", 80),
+        ("adopted", 100),
         ("offload.installed", 400),
         ("offload.refused", 100),
         ("offload.full", 500),

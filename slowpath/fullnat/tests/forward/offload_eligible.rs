@@ -22,7 +22,7 @@ fn not_eligible<A: Net>() {
     let mut never = sim_with(World::default(), Threshold::Never);
     let talk = Talk::<A>::established(&mut never, 1, 4000);
     assert_eq!((asked(&mut without), asked(&mut never)), (vec![], vec![]));
-    never.gate.as_ref().unwrap().set(Threshold::Packets(5));
+    never.gate.as_ref().unwrap().set([Threshold::Packets(5); 2]);
     talk.up(&mut never, segment(true, ACK, 1, 1, b"4"));
     assert_eq!(asked(&mut never), []);
     talk.up(&mut never, segment(true, ACK, 2, 1, b"5"));

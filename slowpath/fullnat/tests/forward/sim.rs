@@ -12,13 +12,15 @@ use fullnat::offload::{Full, Gate, Request, Threshold, Verdict};
 use fullnat::persistence::Persistence;
 use fullnat::plan::Plan;
 use fullnat::ports::LportOwners;
-use fullnat::spread::Spread;
+use fullnat::spread::{Placement, Spread};
 use fullnat::time::Time;
 use fullnat::wire::testing::verify;
 
 use crate::books::{self, Books, Expect};
 use crate::switch::Switch;
 use crate::world::{GROUP, World, frame};
+
+const HASH_KEY: (u64, u64) = (5, 6);
 
 /// A frame that left.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -57,6 +59,10 @@ impl Output<HeapFrame> for Wires {
         self.requests.push(request);
         Ok(())
     }
+
+    fn answer(&mut self, request: Request) {
+        self.requests.push(request);
+    }
 }
 
 /// How a simulation differs from the usual.
@@ -71,6 +77,7 @@ pub struct Options {
     pub pinned: bool,
     /// When sessions are offloaded; without, there is no target.
     pub offload: Option<Threshold>,
+    pub seed: u64,
 }
 
 impl Default for Options {
@@ -83,6 +90,7 @@ impl Default for Options {
             pending_per_nexthop: 16,
             pinned: true,
             offload: None,
+            seed: 7,
         }
     }
 }
@@ -134,12 +142,26 @@ pub struct Sim {
     pins: u32,
     plan: Arc<Plan>,
     seen: Books,
+    options: Options,
 }
 
 impl Sim {
-    pub fn with(mut world: World, options: Options) -> Self {
+    pub fn with(world: World, options: Options) -> Self {
         // Not 0, and short times wrap soon after.
-        let now = Time((1 << 32) - 100_000);
+        Sim::at(Time((1 << 32) - 100_000), world, options)
+    }
+
+    /// The balancer is killed and started again. The switch is not.
+    pub fn restart(&mut self) {
+        let options = Options { seed: self.options.seed + 1000, ..self.options.clone() };
+        let mut world = std::mem::take(&mut self.world);
+        world.shared.clear();
+        let switch = std::mem::take(&mut self.switch);
+        *self = Sim { switch, ..Sim::at(self.now, world, options) };
+        self.announce(32);
+    }
+
+    fn at(now: Time, mut world: World, options: Options) -> Self {
         let plan = world.plan();
         let neighbors = Arc::new(Neighbors::new(512, [1, 2]));
         if options.pinned {
@@ -157,8 +179,8 @@ impl Sim {
                 spread: options.spread.clone(),
                 sessions_v4: options.sessions,
                 sessions_v6: options.sessions,
-                hash_key: (5, 6),
-                seed: 7 + u64::from(n),
+                hash_key: HASH_KEY,
+                seed: options.seed + u64::from(n),
                 icmp_per_second: options.replies_per_second,
                 resets_per_second: options.replies_per_second,
                 pending_per_nexthop: options.pending_per_nexthop,
@@ -189,6 +211,7 @@ impl Sim {
             pins,
             plan,
             seen,
+            options,
         }
     }
 
@@ -349,6 +372,16 @@ impl Sim {
         let sessions = self.sessions();
         assert_eq!(sessions.len(), 1, "{sessions:?}");
         sessions[0]
+    }
+
+    /// Which worker has which session.
+    pub fn placement(&self) -> Placement {
+        Placement::new(self.options.spread.clone(), HASH_KEY)
+    }
+
+    /// The plan in force.
+    pub fn plan(&self) -> Arc<Plan> {
+        Arc::clone(&self.plan)
     }
 
     /// All port spaces of all workers.

@@ -6,17 +6,21 @@ use std::net::SocketAddr;
 
 use fullnat::addr::Addr;
 use fullnat::flow::{Direction, Rewrite};
-use fullnat::id::Proto;
+use fullnat::id::{NexthopId, Proto};
 use fullnat::neighbor::Neighbors;
-use fullnat::offload::{AnyEnds, Counted, Ends, Place, Request, Verdict};
+use fullnat::offload::{Adoption, AnyEnds, Counted, Ends, Place, Request, Verdict};
 use fullnat::plan::Plan;
 use fullnat::time::Time;
 use fullnat::wire::{Flow, Packet, TcpFlags, ethernet, parse, rewrite};
 
 use crate::sim::{Sent, Sim};
+use crate::world::FRONT;
 
 /// A key of either family: protocol, source, destination.
 pub type Key = (Proto, SocketAddr, SocketAddr);
+
+/// Packets and bytes of an entry.
+pub type Counts = (u64, u64);
 
 /// A worker's session.
 pub type Id = (usize, Place);
@@ -39,6 +43,14 @@ pub struct Switch {
     entries: HashMap<Key, Entry>,
     /// Packets it forwarded.
     pub forwarded: u64,
+}
+
+/// The same with other next hops.
+fn through(ends: AnyEnds, [nexthop_in, nexthop_out]: [NexthopId; 2]) -> AnyEnds {
+    match ends {
+        AnyEnds::V4(ends) => AnyEnds::V4(Ends { nexthop_in, nexthop_out, ..ends }),
+        AnyEnds::V6(ends) => AnyEnds::V6(Ends { nexthop_in, nexthop_out, ..ends }),
+    }
 }
 
 /// The key that packets of a direction carry.
@@ -108,6 +120,30 @@ impl Switch {
     fn delete(&mut self, ends: &AnyEnds, direction: Direction) -> (u64, u64) {
         let entry = self.entries.remove(&key(ends, direction)).expect("an entry that was written");
         (entry.packets, entry.bytes)
+    }
+
+    /// Sessions of which both entries are there, and the keys of those of which one is.
+    pub fn pairs(&self) -> (Vec<(AnyEnds, [Counts; 2])>, Vec<Key>) {
+        let (mut pairs, mut halves) = (Vec::new(), Vec::new());
+        for (at, entry) in &self.entries {
+            let keys = DIRECTIONS.map(|direction| key(&entry.ends, direction));
+            match keys.map(|key| self.entries.get(&key).map(|entry| (entry.packets, entry.bytes))) {
+                [Some(inbound), Some(outbound)] if entry.direction == Direction::Inbound => {
+                    pairs.push((entry.ends, [inbound, outbound]));
+                }
+                [Some(_), Some(_)] => {}
+                _ => halves.push(*at),
+            }
+        }
+        (pairs, halves)
+    }
+
+    /// The entries of these ends are another session's now, by other next hops.
+    fn rename(&mut self, ends: &AnyEnds, owner: Id) {
+        for direction in DIRECTIONS {
+            let entry = self.entries.get_mut(&key(ends, direction)).expect("both entries");
+            (entry.owner, entry.ends) = (owner, *ends);
+        }
     }
 
     /// Whose entries there are, and what they are made of.
@@ -184,7 +220,40 @@ impl Manager {
 
     /// Whether it knows the session, or is about to tell its worker that it does not any more.
     pub fn knows(&self, id: Id) -> bool {
-        self.jobs.contains_key(&id) || self.verdicts[id.0].iter().any(|verdict| verdict.place() == id.1)
+        self.jobs.contains_key(&id) || self.verdicts[id.0].iter().any(|verdict| verdict.place() == Some(id.1))
+    }
+
+    /// Begins anew with the entries there are: halves go, whole ones are offered to their workers. Returns the outbound keys
+    /// of those that were taken.
+    pub fn restart(&mut self, sim: &mut Sim) -> Vec<Key> {
+        let seed = self.below(u64::MAX);
+        *self = Manager { chaos: self.chaos, ..Manager::new(sim.workers.len(), seed) };
+        let (pairs, halves) = sim.switch.pairs();
+        halves.iter().for_each(|key| _ = sim.switch.entries.remove(key));
+        let (placement, plan) = (sim.placement(), sim.plan());
+        let mut taken = Vec::new();
+        for (ticket, (ends, counts)) in (0..).zip(pairs) {
+            let answer = placement.home(&plan, &ends, FRONT).and_then(|worker| {
+                let packets = counts.map(|(packets, _)| packets);
+                let adoption = Adoption { ticket, ends, back: FRONT, packets };
+                sim.verdict(worker.0.into(), Verdict::Adopt(adoption));
+                Some((worker, sim.workers[usize::from(worker.0)].requests.pop_back()?))
+            });
+            let Some((worker, Request::Adopted { place, nexthops, idle_ms, stays, .. })) = answer else {
+                DIRECTIONS.iter().for_each(|&direction| _ = sim.switch.delete(&ends, direction));
+                continue;
+            };
+            assert!(stays);
+            let id = (usize::from(worker.0), place);
+            let ends = through(ends, nexthops);
+            sim.switch.rename(&ends, id);
+            let told = Counted { packets: counts.map(|(packets, _)| packets), bytes: counts.map(|(_, bytes)| bytes) };
+            let (counted, active) = (Counted::default(), sim.now);
+            self.jobs
+                .insert(id, Job { ends, idle_ms, phase: Phase::Installed, written: [true; 2], counted, told, active });
+            taken.push(key(&ends, Direction::Outbound));
+        }
+        taken
     }
 
     /// Does some of what there is to do. `check` is told of each install before anything is done about it.
@@ -215,8 +284,10 @@ impl Manager {
     }
 
     fn take(&mut self, sim: &mut Sim, worker: usize, request: Request, check: &mut impl FnMut(&AnyEnds)) {
-        let id = (worker, request.place());
+        let Some(place) = request.place() else { panic!("{request:?} to nothing asked") };
+        let id = (worker, place);
         match request {
+            Request::Adopted { .. } | Request::Declined { .. } => panic!("{request:?} to nothing asked"),
             Request::Install { ends, idle_ms, .. } => {
                 check(&ends);
                 let (phase, written) = (Phase::Installing, [false; 2]);

@@ -21,6 +21,7 @@
 //! pause in between, each time until the target says that they are gone; the session goes on in the slow path meanwhile. Later
 //! than that, an entry is an orphan, which the next sweep finds.
 
+mod adopt;
 mod look;
 mod room;
 mod session;
@@ -38,6 +39,7 @@ use hashbrown::{HashMap, HashSet};
 
 use super::Policy;
 use super::stats::{SessionCounts, Stats};
+use super::strays::Pair;
 pub use look::Look;
 use room::Room;
 use session::{Answer, Cleanup, DIRECTIONS, Phase, Session, nexthops};
@@ -140,6 +142,12 @@ pub struct Book {
     orphan_keys: HashSet<FlowKey>,
     last_orphan: u32,
     orphans_left: u64,
+    /// Sessions offered to workers, by ticket, and the keys of their entries.
+    offers: HashMap<u32, Pair>,
+    offered_keys: HashSet<FlowKey>,
+    last_offer: u32,
+    /// Entries of sessions that were adopted may lead elsewhere; they are being deleted.
+    unfit: bool,
     counts: SessionCounts,
     /// What happened so far.
     pub stats: Stats,
@@ -168,6 +176,10 @@ impl Book {
             orphan_keys: HashSet::new(),
             last_orphan: 0,
             orphans_left: 0,
+            offers: HashMap::new(),
+            offered_keys: HashSet::new(),
+            last_offer: 0,
+            unfit: false,
             counts: SessionCounts::default(),
             stats: Stats::default(),
         }
@@ -186,6 +198,10 @@ impl Book {
             }
             Request::Remove { place } => self.remove(SessionId::new(worker, place), now),
             Request::Check { place } => self.check(SessionId::new(worker, place)),
+            Request::Adopted { ticket, place, idle_ms, stays, .. } => {
+                self.adopted(ticket, worker, place, idle_ms, stays, now);
+            }
+            Request::Declined { ticket } => self.declined(ticket),
         }
     }
 
@@ -309,12 +325,13 @@ impl Book {
         }
     }
 
-    /// The threshold for workers.
-    pub fn threshold(&self, policy: Policy) -> Threshold {
-        if !self.ready || self.rooms.iter().any(Room::is_full) {
-            return Threshold::Never;
-        }
-        room::threshold(policy, &self.rooms, self.backlog())
+    /// The thresholds for workers, of IPv4 and of IPv6.
+    pub fn thresholds(&self, policy: Policy) -> [Threshold; 2] {
+        let of = |room: &Room| match self.ready && !room.is_full() {
+            true => room::threshold(policy, room, self.backlog()),
+            false => Threshold::Never,
+        };
+        [of(&self.rooms[0]), of(&self.rooms[1])]
     }
 
     /// The share of the operations that may be under way and are.

@@ -44,6 +44,12 @@ impl Room {
         true
     }
 
+    /// A session's entries were there already.
+    pub fn adopted(&mut self) {
+        self.held += ENTRIES;
+        self.in_force += ENTRIES;
+    }
+
     /// A session's entries were acknowledged.
     pub fn installed(&mut self) {
         self.in_force += ENTRIES;
@@ -96,22 +102,19 @@ impl Room {
     }
 }
 
-/// The threshold by policy, for a target with room. `backlog` is the share of operations that may be under way and are.
-pub fn threshold(policy: Policy, rooms: &[Room; 2], backlog: f64) -> Threshold {
+/// The threshold by policy, for a flow table with room. `backlog` is the share of operations that may be under way and are.
+pub fn threshold(policy: Policy, room: &Room, backlog: f64) -> Threshold {
     match policy {
         Policy::Never => Threshold::Never,
         Policy::Established => Threshold::Packets(0),
         Policy::Packets(packets) => Threshold::Packets(packets),
         Policy::Bytes(bytes) => Threshold::Bytes(bytes),
         Policy::PacketsPerSecond(packets) => Threshold::PacketsPerSecond(packets),
-        Policy::Adaptive => {
-            let occupancy = rooms.iter().map(Room::occupancy).fold(0.0, f64::max);
-            Threshold::Packets(adaptive(occupancy, backlog))
-        }
+        Policy::Adaptive => Threshold::Packets(adaptive(room.occupancy(), backlog)),
     }
 }
 
-/// Packets a session must have had, by how full the fuller flow table is and how far the target is behind:
+/// Packets a session must have had, by how full its family's flow table is and how far the target is behind:
 ///
 /// ```text
 ///  occupancy   50 %   60 %   70 %   80 %   90 % and more
@@ -193,12 +196,12 @@ mod tests {
     }
 
     #[test]
-    fn the_fuller_table_decides() {
-        let mut rooms = [Room::new(100), Room::new(10)];
-        assert_eq!(threshold(Policy::Adaptive, &rooms, 0.0), Threshold::Packets(0));
-        (0..4).for_each(|_| assert!(rooms[1].take()));
-        assert_eq!(threshold(Policy::Adaptive, &rooms, 0.0), Threshold::Packets(511));
-        assert_eq!(threshold(Policy::Established, &rooms, 1.0), Threshold::Packets(0));
-        assert_eq!(threshold(Policy::Bytes(7), &rooms, 0.0), Threshold::Bytes(7));
+    fn policies_are_thresholds() {
+        let mut room = Room::new(10);
+        assert_eq!(threshold(Policy::Adaptive, &room, 0.0), Threshold::Packets(0));
+        (0..4).for_each(|_| assert!(room.take()));
+        assert_eq!(threshold(Policy::Adaptive, &room, 0.0), Threshold::Packets(511));
+        assert_eq!(threshold(Policy::Established, &room, 1.0), Threshold::Packets(0));
+        assert_eq!(threshold(Policy::Bytes(7), &room, 0.0), Threshold::Bytes(7));
     }
 }

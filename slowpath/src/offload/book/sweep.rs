@@ -5,8 +5,8 @@
 //! same, because its session is being installed again, the delete makes an entry that is missing: its packets take the slow
 //! path, and the next sweep gives the session back. Never is an entry left that nobody owns.
 //!
-//! After a start with a pipeline that was kept, every entry is of an earlier life and so an orphan. To take such entries
-//! over as sessions would begin here: [`Book::sweep_entry`] sees each of them before anything is installed.
+//! After a start with a pipeline that was kept, every entry is of an earlier life. Those may become sessions before they are
+//! orphans: [`Book::sweep_entry`] says which they are.
 
 use fullnat::offload::AnyEnds;
 
@@ -18,16 +18,20 @@ impl Book {
     pub fn sweep_begin(&mut self) {
         self.sweep += 1;
         self.orphans_left = 0;
+        self.unfit &= self.counts.removing > 0;
     }
 
-    /// An entry of a flow table. `same`: whether it does what an entry of this session's direction has to do.
-    pub fn sweep_entry(&mut self, found: &Found, same: impl Fn(&AnyEnds, fullnat::flow::Direction) -> bool) {
-        let Some(owner) = self.owner(&found.key) else { return self.orphan(found.key) };
-        let Some(session) = self.sessions.get_mut(&owner.id) else { return };
+    /// An entry of a flow table. `same`: whether it does what an entry of this session's direction has to do. True: it is
+    /// nobody's, and the caller decides whether it is an orphan.
+    #[must_use]
+    pub fn sweep_entry(&mut self, found: &Found, same: impl Fn(&AnyEnds, fullnat::flow::Direction) -> bool) -> bool {
+        let Some(owner) = self.owner(&found.key) else { return !self.offered_keys.contains(&found.key) };
+        let Some(session) = self.sessions.get_mut(&owner.id) else { return false };
         if session.phase == Phase::Offloaded && same(&session.ends, owner.direction) {
             let sides = if session.swept.0 == self.sweep { session.swept.1 } else { Sides::NONE };
             session.swept = (self.sweep, sides.with(owner.direction));
         }
+        false
     }
 
     /// The read came to its end: sessions whose entries were not found have lost them.
@@ -44,9 +48,11 @@ impl Book {
         self.stats.totals.sweeps += 1;
     }
 
-    /// Whether all orphans of the last sweep are gone; none: some are still being deleted.
+    /// Whether all orphans of the last sweep are gone, and entries that were adopted but do not fit; none: some are still being
+    /// deleted.
     pub fn orphans_gone(&self) -> Option<bool> {
-        self.orphans.is_empty().then_some(self.orphans_left == 0)
+        let unfit = self.unfit && self.counts.removing > 0;
+        (self.orphans.is_empty() && !unfit).then_some(self.orphans_left == 0)
     }
 
     /// The target lost all entries at once.
@@ -63,7 +69,8 @@ impl Book {
         }
     }
 
-    fn orphan(&mut self, key: FlowKey) {
+    /// An entry of nobody is to go.
+    pub fn orphan(&mut self, key: FlowKey) {
         if self.orphan_keys.insert(key) {
             self.last_orphan = self.last_orphan.wrapping_add(1);
             self.orphans.insert(self.last_orphan, key);

@@ -7,6 +7,7 @@ use super::*;
 use crate::offload::Forwarded;
 use crate::offload::testing::{ends_v4, ends_v6};
 
+mod adoption;
 mod simulation;
 
 const W: WorkerId = WorkerId(3);
@@ -102,6 +103,13 @@ fn is_empty(book: &Book) -> bool {
         && book.rooms.iter().all(|room| room.held() == 0)
 }
 
+/// An entry that a sweep found; one of nobody is an orphan.
+fn sweep(book: &mut Book, found: &Found, same: impl Fn(&AnyEnds, Direction) -> bool) {
+    if book.sweep_entry(found, same) {
+        book.orphan(found.key);
+    }
+}
+
 #[test]
 fn installs_wait_for_their_next_hops() {
     let mut book = ready();
@@ -190,7 +198,11 @@ fn half_an_install_is_undone_before_it_is_refused() {
     assert_eq!(verdicts(&mut book), []);
     let outbound = Sides::NONE.with(Direction::Outbound);
     assert_eq!(writes(&mut book), [Write::Delete { id: id(1), ends: ends_v4(1), sides: outbound }]);
-    assert_eq!(book.threshold(Policy::Established), Threshold::Never, "the table is full");
+    assert_eq!(
+        book.thresholds(Policy::Established),
+        [Threshold::Never, Threshold::Packets(0)],
+        "the table of IPv4 is full"
+    );
     book.settled(id(1), [End::Applied].into_iter(), ms(2));
     assert_eq!(verdicts(&mut book), [Verdict::Refused(place(1), RETRY)]);
     assert!(is_empty(&book));
@@ -205,7 +217,7 @@ fn an_old_entry_goes_before_the_session_is_refused_for_a_moment() {
     assert_eq!(writes(&mut book), [Write::Delete { id: id(1), ends: ends_v4(1), sides: Sides::BOTH }]);
     book.settled(id(1), [End::Applied; 2].into_iter(), ms(2));
     assert_eq!(verdicts(&mut book), [Verdict::Refused(place(1), SHORT_RETRY_MS)]);
-    assert_eq!(book.threshold(Policy::Established), Threshold::Packets(0));
+    assert_eq!(book.thresholds(Policy::Established), [Threshold::Packets(0); 2]);
 }
 
 #[test]
@@ -243,18 +255,18 @@ fn an_install_nobody_knows_of_is_undone_twice() {
 #[test]
 fn the_gate_is_closed_without_target_and_without_room() {
     let mut book = Book::new(BookConfig { size: [4, 50], ..config() });
-    assert_eq!(book.threshold(Policy::Established), Threshold::Never);
+    assert_eq!(book.thresholds(Policy::Established), [Threshold::Never; 2]);
     install(&mut book, 9, ms(0));
     assert_eq!(verdicts(&mut book), [Verdict::Refused(place(9), RETRY)]);
     book.set_writable(true);
     book.set_ready(true);
-    assert_eq!(book.threshold(Policy::Bytes(7)), Threshold::Bytes(7));
+    assert_eq!(book.thresholds(Policy::Bytes(7)), [Threshold::Bytes(7); 2]);
     offload(&mut book, 1, ms(0));
     offload(&mut book, 2, ms(0));
     install(&mut book, 3, ms(0));
     assert_eq!(verdicts(&mut book), [Verdict::Refused(place(3), RETRY)]);
-    assert_eq!(book.threshold(Policy::Established), Threshold::Never);
     // IPv6 has a table of its own.
+    assert_eq!(book.thresholds(Policy::Established), [Threshold::Never, Threshold::Packets(0)]);
     let ends = ends_v6(1);
     book.request(W, Request::Install { place: Place::V6(SessionIdx(1)), ends, idle_ms: IDLE }, ms(0), |_| Reach::Ready);
     assert_eq!(writes(&mut book).len(), 1);
@@ -262,9 +274,9 @@ fn the_gate_is_closed_without_target_and_without_room() {
     look(&mut book, None, ms(0));
     writes(&mut book);
     book.settled(id(1), [End::Applied; 2].into_iter(), ms(0));
-    assert_eq!(book.threshold(Policy::Established), Threshold::Packets(0));
+    assert_eq!(book.thresholds(Policy::Established), [Threshold::Packets(0); 2]);
     book.set_writable(false);
-    assert_eq!(book.threshold(Policy::Established), Threshold::Never);
+    assert_eq!(book.thresholds(Policy::Established), [Threshold::Never; 2]);
 }
 
 #[test]
@@ -405,9 +417,9 @@ fn a_sweep_finds_what_is_missing_and_what_is_too_much() {
     install(&mut book, 5, ms(1));
     let same = |_: &AnyEnds, _| true;
     for n in [1, 2, 9] {
-        both(n, [0; 2], [None; 2]).iter().for_each(|found| book.sweep_entry(found, same));
+        both(n, [0; 2], [None; 2]).iter().for_each(|found| sweep(&mut book, found, same));
     }
-    both(3, [0; 2], [None; 2]).iter().for_each(|found| book.sweep_entry(found, |_, d| d == Direction::Inbound));
+    both(3, [0; 2], [None; 2]).iter().for_each(|found| sweep(&mut book, found, |_, d| d == Direction::Inbound));
     assert_eq!(book.orphans_gone(), None);
     book.sweep_end(ms(2));
     let written = writes(&mut book);

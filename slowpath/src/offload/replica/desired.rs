@@ -40,9 +40,16 @@ pub struct Hop {
     mac: Mac,
 }
 
-/// Key of a next hop's entry.
-pub fn nexthop(id: NexthopId) -> RowKey {
-    RowKey::Nexthop(NexthopKey { nexthop: id.0 })
+impl Hop {
+    /// A neighbour that an entry leads to.
+    pub fn new(neighbor: &Neighbor, NexthopAction::Forward { dmac, .. }: NexthopAction) -> Self {
+        Hop { iface: neighbor.iface, addr: neighbor.addr, mac: Mac(dmac) }
+    }
+}
+
+/// Key of the entry of a next hop that is called so.
+pub fn nexthop(label: NexthopId) -> RowKey {
+    RowKey::Nexthop(NexthopKey { nexthop: label.0 })
 }
 
 impl Former {

@@ -180,6 +180,7 @@ fn a_next_hop_is_ready_once_its_entry_says_what_is_known_now() {
     let neighbors = neighbors();
     let (mut replica, mut target) = started(&plan(OURS, &[vip(1)], &[]));
     let id = learn(&neighbors, 1, mac(1));
+    assert_eq!(replica.label(id), id);
     assert_eq!(replica.reach(&neighbors, id), Reach::Pending, "not looked at yet");
     replica.follow(&neighbors);
     assert_eq!(replica.reach(&neighbors, id), Reach::Pending);
@@ -235,7 +236,52 @@ fn next_hops_wait_until_flows_of_an_earlier_life_are_gone() {
     assert!(!target.follow(&mut replica, Moment(0)).iter().any(nexthop));
     assert!(replica.is_settled());
     replica.set_with_nexthops(true);
+    replica.follow(&neighbors);
     assert!(target.follow(&mut replica, Moment(0)).iter().any(nexthop));
+}
+
+/// Two sessions of an earlier life are adopted. Their next hops had other numbers then, which are others' now.
+#[test]
+fn next_hops_of_an_earlier_life_go_on_under_their_names() {
+    let neighbors = neighbors();
+    let mut replica = Replica::new(ports(), &plan(OURS, &[vip(1)], &[]));
+    let mut target = Target::default();
+    let [one, two, three] = [1, 2, 3].map(|n| learn(&neighbors, n, mac(n)));
+    let unknown = neighbors.acquire(IfaceId(0), Ipv4Addr::new(10, 0, 0, 99).into()).expect("room");
+    let row = |n: u16| desired::nexthop(NexthopId(n));
+    let there = |dmac: [u8; 6], port| RowAction::Nexthop(NexthopAction::Forward { smac: OURS, dmac, port });
+    // What is one is two, what is unknown yet is three, and what is two has changed its MAC address; four is of nobody,
+    // and five leads out of a port that is no interface.
+    let rows = [(two.0, mac(1).0), (three.0, mac(9).0), (one.0, mac(8).0), (4, mac(7).0)];
+    for (label, dmac) in rows {
+        target.0.insert(row(label), there(dmac, ports().interfaces[0]));
+    }
+    target.0.insert(row(5), there(mac(6).0, 999));
+    replica.look_begin(false);
+    target.0.iter().for_each(|(key, action)| replica.look_found(*key, *action));
+    replica.look_end();
+    replica.follow(&neighbors);
+    target.follow(&mut replica, Moment(0));
+    assert_eq!((replica.iface_of(two), replica.iface_of(NexthopId(5))), (Some(IfaceId(0)), None));
+    assert!(replica.claim(&neighbors, one, two) && replica.claim(&neighbors, one, two));
+    assert!(replica.claim(&neighbors, unknown, three) && replica.claim(&neighbors, two, one));
+    assert!(!replica.claim(&neighbors, three, one), "another has this name");
+    assert!(!replica.claim(&neighbors, one, NexthopId(4)), "it has a name");
+    assert!(!replica.claim(&neighbors, three, NexthopId(5)), "another interface");
+    assert!(!replica.claim(&neighbors, three, NexthopId(6)), "no entry");
+    replica.set_with_nexthops(true);
+    replica.follow(&neighbors);
+    target.follow(&mut replica, Moment(0));
+    let is = |label: u16| target.0.get(&row(label)).copied();
+    let port = ports().interfaces[0];
+    assert_eq!([is(two.0), is(three.0), is(one.0)], [mac(1), mac(9), mac(2)].map(|mac| Some(there(mac.0, port))));
+    assert_eq!(is(5), None);
+    // The third has the fourth name, its own being another's.
+    assert_eq!((replica.label(three), is(4)), (NexthopId(4), Some(there(mac(3).0, port))));
+    assert_eq!(
+        [two, one, three].map(|label| replica.reach(&neighbors, label)),
+        [Reach::Ready, Reach::Ready, Reach::None]
+    );
 }
 
 #[test]
@@ -250,8 +296,8 @@ fn what_an_earlier_life_left_is_mended() {
     replica.look_begin(false);
     target.0.iter().for_each(|(key, action)| replica.look_found(*key, *action));
     replica.look_end();
-    replica.follow(&neighbors);
     replica.set_with_nexthops(true);
+    replica.follow(&neighbors);
     let written = target.follow(&mut replica, Moment(0));
     let steps: Vec<Step> =
         written.iter().filter(|write| [strange, wrong].contains(&write.key)).map(|write| write.step).collect();
@@ -324,6 +370,33 @@ fn meters_follow_their_entries_and_are_done_without_where_there_are_none() {
         assert_eq!(meters, if refused.is_none() { 2 } else { 1 });
         assert!(replica.is_settled());
     }
+}
+
+#[test]
+fn meters_follow_another_limit_and_none() {
+    let rate = |rate| PuntRate { rate, burst: 10 };
+    let mut replica = Replica::new(ports(), &plan(OURS, &[vip(1)], &[]));
+    let mut target = Target::default();
+    replica.look_begin(true);
+    let mut set = |replica: &mut Replica| {
+        let steps = target.follow(replica, Moment(0)).into_iter().map(|write| write.step);
+        steps.filter(|step| matches!(step, Step::Meter(_))).collect::<Vec<_>>()
+    };
+    assert_eq!(set(&mut replica), []);
+    replica.set_punt_rate(None);
+    assert_eq!(set(&mut replica), []);
+    for limit in [rate(5), rate(6)] {
+        replica.set_punt_rate(Some(limit));
+        assert_eq!(set(&mut replica), [Step::Meter(limit)]);
+        replica.set_punt_rate(Some(limit));
+        assert_eq!(set(&mut replica), []);
+    }
+    // What is under way is of yesterday.
+    replica.set_punt_rate(Some(rate(7)));
+    let write = replica.next_write(Moment(0)).expect("a meter");
+    replica.set_punt_rate(None);
+    replica.settled(write.number, End::Applied, Moment(0));
+    assert_eq!(set(&mut replica), [Step::Meter(PuntRate::NO_LIMIT)]);
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub(super) enum Stage {
     WritingRows,
     /// Flow tables are being read.
     ReadingFlows,
+    /// Workers make sessions of entries that have none.
+    Adopting,
     /// Entries without a session are being deleted.
     Clearing,
     /// Installs are taken.
@@ -58,6 +60,7 @@ impl Task {
             }
             Stage::Paused(until) if now >= until => self.go(Stage::BringingUp, now),
             Stage::WritingRows if self.replica.is_settled() => self.go(Stage::ReadingFlows, now),
+            Stage::Adopting if self.book.is_answered() => self.go(Stage::Clearing, now),
             Stage::Clearing => match self.book.orphans_gone() {
                 None => {}
                 Some(true) => self.go(Stage::Ready, now),
@@ -81,6 +84,7 @@ impl Task {
         }
         match stage {
             Stage::Down | Stage::Paused(_) | Stage::WritingRows | Stage::Clearing => {}
+            Stage::Adopting => self.offer(),
             Stage::BringingUp => self.bring_up(),
             Stage::ReadingRows => self.scan_tables(Of::Rows),
             Stage::ReadingFlows => self.scan_tables(Of::Flows),

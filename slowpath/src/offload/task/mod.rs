@@ -9,7 +9,11 @@
 //!  ─────────▶ ──────────────────────────▶ static tables ─▶ static tables ─▶ compare ─────────▶ are gone ─▶ ready: gate opens
 //!                                └ committed: all is empty ┘
 //! ```
+//!
+//! Between reading the flow tables and deleting orphans, sessions of an earlier life are offered to their workers
+//! ([`adopt`]).
 
+mod adopt;
 mod journal;
 mod link;
 mod output;
@@ -32,7 +36,9 @@ use tokio::task::JoinSet;
 use super::book::{Book, BookConfig, Moment};
 use super::program::DeviceProgram;
 use super::replica::{Ports, Replica};
+use super::strays::Strays;
 use super::{Ask, Ring, Rings, Settings, Tuning, wire};
+use adopt::labelled;
 use link::Stage;
 use reads::{Done, Scan};
 
@@ -77,9 +83,15 @@ pub(super) struct Task {
     jobs: JoinSet<Done>,
     looks_under_way: usize,
     scan: Option<Scan>,
+    /// The plan in force, for what is adopted.
+    plan: Arc<Plan>,
+    /// Entries that the sweep under way found and nobody owns; none: they are orphans at once.
+    strays: Option<Strays>,
+    /// Workers begin no session yet.
+    holding: bool,
     next_sweep: Moment,
     nexthops_seen: u64,
-    threshold: Threshold,
+    thresholds: [Threshold; 2],
     origin: Instant,
     busy_at: Moment,
     second: u64,
@@ -91,7 +103,8 @@ pub(super) struct Task {
 impl Drop for Task {
     /// However it ends: workers must not ask in vain for ever.
     fn drop(&mut self) {
-        self.gate.set(Threshold::Never);
+        self.gate.set([Threshold::Never; 2]);
+        self.gate.hold(false);
     }
 }
 
@@ -105,7 +118,7 @@ impl Task {
     pub fn new(
         mut settings: Settings,
         pipeline: Pipeline<DeviceProgram>,
-        plan: &Plan,
+        plan: Arc<Plan>,
         neighbors: Arc<Neighbors>,
         rings: Rings,
         asks: mpsc::Receiver<Ask>,
@@ -134,9 +147,13 @@ impl Task {
             punt_rate: settings.punt_rate,
         };
         let queue = |ring| Queue { ring, late: Default::default() };
+        rings.gate.hold(settings.placement.is_some());
         Ok(Task {
             ages: report::flows_age(&pipeline.p4info),
-            replica: Replica::new(ports, plan),
+            replica: Replica::new(ports, &plan),
+            holding: settings.placement.is_some(),
+            strays: None,
+            plan,
             settings,
             pipeline: Arc::new(pipeline),
             neighbors,
@@ -159,7 +176,7 @@ impl Task {
             scan: None,
             next_sweep: Moment(0),
             nexthops_seen: 0,
-            threshold: Threshold::Never,
+            thresholds: [Threshold::Never; 2],
             origin: Instant::now(),
             busy_at: Moment(0),
             second: 0,
@@ -194,6 +211,7 @@ impl Task {
         self.look(now);
         self.deliver();
         self.set_gate();
+        self.hold(now);
         let second = now.0 / 1_000_000;
         if std::mem::replace(&mut self.second, second) != second {
             self.book.stats.second();
@@ -216,7 +234,8 @@ impl Task {
                     // A next hop of a new session may be new too.
                     self.replica.follow(&self.neighbors);
                 }
-                self.book.request(worker, request, now, |id| self.replica.reach(&self.neighbors, id));
+                let request = labelled(request, &self.book, &mut self.replica, &self.neighbors);
+                self.book.request(worker, request, now, |label| self.replica.reach(&self.neighbors, label));
             }
         }
     }
@@ -225,7 +244,7 @@ impl Task {
         self.replica.follow(&self.neighbors);
         let changes = self.replica.changes();
         if std::mem::replace(&mut self.nexthops_seen, changes) != changes {
-            self.book.nexthops_changed(|id| self.replica.reach(&self.neighbors, id));
+            self.book.nexthops_changed(|label| self.replica.reach(&self.neighbors, label));
         }
     }
 
@@ -251,9 +270,9 @@ impl Task {
     }
 
     fn set_gate(&mut self) {
-        let threshold = self.book.threshold(self.settings.policy);
-        if std::mem::replace(&mut self.threshold, threshold) != threshold {
-            self.gate.set(threshold);
+        let thresholds = self.book.thresholds(self.settings.policy);
+        if std::mem::replace(&mut self.thresholds, thresholds) != thresholds {
+            self.gate.set(thresholds);
         }
     }
 
@@ -305,15 +324,19 @@ impl Task {
         }
     }
 
-    fn tune(&mut self, Tuning { policy, retry, sweep }: Tuning) {
+    fn tune(&mut self, Tuning { policy, retry, sweep, punt_rate }: Tuning) {
         (self.settings.policy, self.settings.retry, self.settings.sweep) = (policy, retry, sweep);
         self.book.set_retry(retry.as_millis() as u64);
+        self.replica.set_punt_rate(punt_rate);
         self.next_sweep = self.next_sweep.min(self.now().after(sweep.as_millis() as u64));
     }
 
     fn answer(&mut self, ask: Ask) {
         match ask {
-            Ask::Plan(plan) => self.replica.set_plan(&plan),
+            Ask::Plan(plan) => {
+                self.replica.set_plan(&plan);
+                self.plan = plan;
+            }
             Ask::Tune(tuning) => self.tune(tuning),
             Ask::Status(answer) => self.report(answer),
             Ask::Counters(sessions, answer) => self.read_news(&sessions, answer),

@@ -17,6 +17,7 @@ use super::link::Stage;
 use crate::offload::Forwarded;
 use crate::offload::book::{FlowKey, Found, Look, Moment, SessionId};
 use crate::offload::replica::{RowKey, row_of};
+use crate::offload::strays::Strays;
 use crate::offload::wire;
 
 /// Sessions of one read request: two entries each.
@@ -95,13 +96,19 @@ impl Task {
         };
         match of {
             Of::Rows => self.replica.look_begin(false),
-            Of::Flows => self.book.sweep_begin(),
+            Of::Flows => {
+                self.book.sweep_begin();
+                // Later than at the start an entry of nobody is one that was applied late.
+                let adopts = self.stage == Stage::ReadingFlows && self.settings.placement.is_some();
+                self.strays = adopts.then(Strays::default);
+            }
         }
         let (sender, chunks) = mpsc::channel(CHUNKS);
-        let client = self.client.clone();
+        // What a session had in an earlier life is not news of this one.
+        let (client, counted) = (self.client.clone(), self.strays.is_some() && of == Of::Flows);
         // It ends when nobody takes its chunks any more.
         tokio::spawn(async move {
-            let end = match read_tables(&client, &tables, &sender).await {
+            let end = match read_tables(&client, &tables, counted, &sender).await {
                 Ok(()) => Chunk::End,
                 Err(error) => Chunk::Failed(error),
             };
@@ -123,7 +130,12 @@ impl Task {
                     let Some(found) = wire::found(entry) else { continue };
                     let action = wire::flow_action_of(entry);
                     let same = |ends: &_, direction| action == Some(wire::rewrite(ends, direction));
-                    self.book.sweep_entry(&found, same);
+                    if self.book.sweep_entry(&found, same) {
+                        match &mut self.strays {
+                            Some(strays) => strays.push(found.key, action, found.count),
+                            None => self.book.orphan(found.key),
+                        }
+                    }
                 }
             }
             (Chunk::Failed(error), _) => {
@@ -144,7 +156,7 @@ impl Task {
         }
         match (self.stage, of) {
             (Stage::ReadingRows, Of::Rows) => self.go(Stage::WritingRows, now),
-            (Stage::ReadingFlows, Of::Flows) => self.go(Stage::Clearing, now),
+            (Stage::ReadingFlows, Of::Flows) => self.go(Stage::Adopting, now),
             (Stage::Ready, Of::Rows) => self.scan_tables(Of::Flows),
             (Stage::Ready, Of::Flows) => {
                 self.next_sweep = now.after(self.settings.sweep.as_millis() as u64);
@@ -234,10 +246,17 @@ async fn read_with(client: &Client, keys: &[FlowKey], last_hit: bool) -> Result<
     Ok(found)
 }
 
-async fn read_tables(client: &Client, tables: &[u32], chunks: &mpsc::Sender<Chunk>) -> Result<(), RequestError> {
+async fn read_tables(
+    client: &Client,
+    tables: &[u32],
+    counted: bool,
+    chunks: &mpsc::Sender<Chunk>,
+) -> Result<(), RequestError> {
     let late = |_| RequestError::NotConnected;
     for table in tables {
-        let mut reading = timeout(PATIENCE, client.read(Query::table(*table))).await.map_err(late)??;
+        let query = Query::table(*table);
+        let query = if counted { query.with_counters() } else { query };
+        let mut reading = timeout(PATIENCE, client.read(query)).await.map_err(late)??;
         while let Some(entries) = timeout(PATIENCE, reading.next()).await.map_err(late)?? {
             if chunks.send(Chunk::Entries(entries)).await.is_err() {
                 return Ok(());

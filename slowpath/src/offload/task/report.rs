@@ -72,7 +72,7 @@ impl Task {
             cookie: format!("{:016x}", self.pipeline.cookie),
             pipeline: self.brought.map(|brought| format!("{brought:?}").to_lowercase()),
             ready: self.stage == Stage::Ready,
-            threshold: text_of(self.threshold),
+            threshold: text_of_both(self.thresholds),
             tables: self.tables(),
             sessions: self.book.counts(),
             installs_per_second,
@@ -99,6 +99,11 @@ impl Task {
         };
         TABLES.iter().map(table).collect()
     }
+}
+
+fn text_of_both([v4, v6]: [Threshold; 2]) -> String {
+    let (v4, v6) = (text_of(v4), text_of(v6));
+    if v4 == v6 { v4 } else { format!("IPv4 {v4}, IPv6 {v6}") }
 }
 
 fn text_of(threshold: Threshold) -> String {

@@ -220,12 +220,7 @@ impl World {
     }
 
     fn hear(&mut self, verdict: Verdict) {
-        let (Verdict::Installed(of)
-        | Verdict::Refused(of, _)
-        | Verdict::Active(of, _)
-        | Verdict::Idle(of, _)
-        | Verdict::Removed(of, _)) = verdict;
-        let Place::V4(SessionIdx(n)) = of else { panic!("not IPv4") };
+        let Some(Place::V4(SessionIdx(n))) = verdict.place() else { panic!("not of an IPv4 session: {verdict:?}") };
         let slot = self.slots.get_mut(&n).expect("a place that asked");
         let (life, tuple) = (slot.life, slot.tuple);
         match (verdict, slot.state) {
@@ -266,6 +261,7 @@ impl World {
                 self.seen[4] += 1;
                 assert!(self.idle.contains(&id(n)), "it is not idle");
             }
+            Verdict::Adopt(_) => panic!("nothing was offered"),
         }
     }
 
@@ -276,7 +272,7 @@ impl World {
         assert_eq!(self.book.v4.len(), 2 * self.book.sessions.len());
         assert_eq!(self.book.rooms[0].held() as usize, 2 * self.book.sessions.len());
         if !self.up {
-            assert_eq!(self.book.threshold(Policy::Established), Threshold::Never);
+            assert_eq!(self.book.thresholds(Policy::Established), [Threshold::Never; 2]);
         }
     }
 

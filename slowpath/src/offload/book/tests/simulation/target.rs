@@ -192,7 +192,7 @@ impl World {
             None => {}
             Some(mut found) if !found.is_empty() => {
                 let rest = found.split_off(1 + self.random.below(found.len()));
-                found.iter().for_each(|found| self.book.sweep_entry(found, |_, _| true));
+                found.iter().for_each(|found| sweep(&mut self.book, found, |_, _| true));
                 self.sweep = Some(rest);
             }
             // A sweep that breaks off says nothing.
@@ -242,7 +242,7 @@ impl World {
         self.book.set_writable(true);
         self.book.sweep_begin();
         let found: Vec<Found> = self.rows.keys().copied().filter_map(|key| self.found(&key)).collect();
-        found.iter().for_each(|found| self.book.sweep_entry(found, |_, _| true));
+        found.iter().for_each(|found| sweep(&mut self.book, found, |_, _| true));
         self.book.sweep_end(ms(self.now));
         self.book.set_ready(true);
     }

@@ -1,0 +1,89 @@
+//! Entries of an earlier life that become sessions: offered to their workers, who make the sessions or decline.
+//!
+//! ```text
+//!  found, both halves ─▶ offered ─┬ Adopted ──────────────────▶ offloaded
+//!                                 ├ Adopted, entries unfit ───▶ cleaning ─▶ Removed
+//!                                 └ Declined ─────────────────▶ two orphans
+//! ```
+//!
+//! Whatever happens to the target meanwhile, each offer has one answer, and its keys are nobody else's until then.
+
+use fullnat::id::{IfaceId, WorkerId};
+use fullnat::offload::{Adoption, AnyEnds, Place, Verdict};
+
+use super::session::{Answer, DIRECTIONS, Moment, Phase, Session, SessionId, Sides};
+use super::{Book, FlowKey, Owner};
+use crate::offload::strays::Pair;
+
+impl Book {
+    /// Offers a session that was found to its worker. `back`: the interface to the client.
+    pub fn offer(&mut self, worker: WorkerId, pair: Pair, back: IfaceId) {
+        self.last_offer = self.last_offer.wrapping_add(1);
+        let ticket = self.last_offer;
+        for direction in DIRECTIONS {
+            self.offered_keys.insert(FlowKey::of(&pair.ends, direction));
+        }
+        self.offers.insert(ticket, pair);
+        let packets = pair.counts.map(|count| count.packets);
+        self.verdicts.push_back((worker, Verdict::Adopt(Adoption { ticket, ends: pair.ends, back, packets })));
+    }
+
+    /// What was offered and has no answer yet.
+    pub fn offered(&self, ticket: u32) -> Option<&Pair> {
+        self.offers.get(&ticket)
+    }
+
+    /// Whether all offers are answered.
+    pub fn is_answered(&self) -> bool {
+        self.offers.is_empty()
+    }
+
+    /// The worker has made the session. `stays`: its entries may.
+    pub fn adopted(&mut self, ticket: u32, worker: WorkerId, place: Place, idle_ms: u64, stays: bool, now: Moment) {
+        let Some(Pair { ends, counts }) = self.take_offer(ticket) else { return };
+        let id = SessionId::new(worker, place);
+        for direction in DIRECTIONS {
+            self.own(FlowKey::of(&ends, direction), Owner { id, direction });
+        }
+        let session = Session {
+            phase: Phase::Offloaded,
+            installed_at: now.max(Moment(1)),
+            installed_in: self.sweep,
+            seen: counts,
+            told: counts,
+            ..Session::new(ends, idle_ms, now)
+        };
+        self.sessions.insert(id, session);
+        self.room(&ends).adopted();
+        self.stats.totals.adopted += 1;
+        if stays {
+            self.counts.offloaded += 1;
+        } else {
+            self.counts.removing += 1;
+            self.unfit = true;
+            self.clean(id, Answer::Removed, Sides::BOTH, 0, now);
+        }
+    }
+
+    /// The worker has no session for it.
+    pub fn declined(&mut self, ticket: u32) {
+        if let Some(Pair { ends, .. }) = self.take_offer(ticket) {
+            self.orphan_both(&ends);
+        }
+    }
+
+    /// The entries of a session that nobody has are to go.
+    pub fn orphan_both(&mut self, ends: &AnyEnds) {
+        for direction in DIRECTIONS {
+            self.orphan(FlowKey::of(ends, direction));
+        }
+    }
+
+    fn take_offer(&mut self, ticket: u32) -> Option<Pair> {
+        let pair = self.offers.remove(&ticket)?;
+        for direction in DIRECTIONS {
+            self.offered_keys.remove(&FlowKey::of(&pair.ends, direction));
+        }
+        Some(pair)
+    }
+}

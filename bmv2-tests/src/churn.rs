@@ -69,11 +69,13 @@ pub struct Sample {
     pub sessions: u64,
     /// Of these, those that the switch has.
     pub offloaded: u64,
+    /// Sessions that the switch was given so far.
+    pub installed: u64,
     /// Flow entries, as the switch has them.
     pub entries: u64,
     /// Local ports that carry a session.
     pub ports: u64,
-    /// Local ports that rest.
+    /// Local ports that rest, or have rested and were not looked at: Carom counts a few thousand of those at each look.
     pub resting: u64,
     /// Packet buffers that are not free.
     pub buffers: u64,
@@ -97,8 +99,8 @@ pub struct Report {
 }
 
 /// The set-up: softnic in the balancer's process, one service on both real servers.
-pub fn lab() -> Result<Lab> {
-    Lab::on(Target::Softnic, Load::Alone, |mut config, vip| {
+pub fn lab(load: Load) -> Result<Lab> {
+    Lab::on(Target::Softnic, load, |mut config, vip| {
         if let Some(switch) = &mut config.switch {
             switch.sweep = "5s".to_owned();
         }
@@ -155,8 +157,8 @@ impl Report {
             ("packet buffers", after.buffers.saturating_sub(before.buffers)),
         ];
         faults.extend(gone.iter().filter(|(_, left)| *left > 0).map(|(what, left)| format!("{left} {what} are left")));
-        if after.connections == 0 || !during.iter().any(|sample| sample.offloaded > 0) {
-            faults.push(format!("{} connections, and none seen offloaded", after.connections));
+        if after.connections == 0 || after.installed == 0 {
+            faults.push(format!("{} connections, {} of them offloaded", after.connections, after.installed));
         }
         // Pages are touched for the first time for a while, and stay.
         let settled = during.get(during.len() / 2).map_or(0, |sample| sample.rss);
@@ -227,6 +229,7 @@ impl Watch<'_> {
             rate: (connections - self.last.connections) as f64 / time,
             sessions: number(&totals["sessions_v4"])? + number(&totals["sessions_v6"])?,
             offloaded: number(&target["sessions"]["offloaded"])?,
+            installed: number(&target["totals"]["installed"])?,
             entries: self.control.flows()?.len() as u64,
             ports: of_ports("in_use"),
             resting: of_ports("quarantined"),

@@ -387,7 +387,7 @@ fn inside(
         code,
         ..softnic::Config::default()
     };
-    Ok((Parts { wires, listener, server, tls: None, cpu }, ends))
+    Ok((Parts { wires, listener, server, tls: None, packets: None, cpu }, ends))
 }
 
 /// Room in the flow tables of a switch inside: no more than all sessions can take, where that is less than what the program

@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use bmv2_tests::churn::{self, Plan, Sample};
 use bmv2_tests::netns;
+use bmv2_tests::topology::Load;
 
 const USAGE: &str = "usage: churn [--minutes N]    (30)";
 
@@ -35,8 +36,8 @@ fn churn() -> Result<ExitCode> {
     if let Some(reason) = netns::unavailable() {
         bail!("it makes network namespaces and cannot: {reason}; run it as root");
     }
-    let lab = churn::lab()?;
-    println!("   time  connections  per s  sessions  offloaded  entries  ports  resting  buffers  memory  pushes");
+    let lab = churn::lab(Load::Uncounted)?;
+    println!("   time  connections  offloaded  per s  sessions  entries  ports  resting  buffers  memory  pushes");
     let minute = Duration::from_secs(60);
     let report = churn::run(&lab, Plan { length: minute * minutes as u32, push_every: minute }, line)?;
     let faults = report.faults();
@@ -48,12 +49,12 @@ fn churn() -> Result<ExitCode> {
 fn line(sample: &Sample) {
     let s = sample;
     println!(
-        "{:>5} s {:>12} {:>6.0} {:>9} {:>10} {:>8} {:>6} {:>8} {:>8} {:>4} MB {:>7}",
+        "{:>5} s {:>12} {:>10} {:>6.0} {:>9} {:>8} {:>6} {:>8} {:>8} {:>4} MB {:>7}",
         s.at.as_secs(),
         s.connections,
+        s.installed,
         s.rate,
         s.sessions,
-        s.offloaded,
         s.entries,
         s.ports,
         s.resting,

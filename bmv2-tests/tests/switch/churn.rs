@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bmv2_tests::churn::{self, Plan};
 use bmv2_tests::target::Target;
+use bmv2_tests::topology::Load;
 
 /// Long enough for thousands of connections, where the machine is not slow.
 const LENGTH: Duration = Duration::from_secs(20);
@@ -14,7 +15,7 @@ fn nothing_stays_behind_of_connections_that_come_and_go() {
     if crate::target() != Target::Softnic || crate::skipped() {
         return;
     }
-    let lab = churn::lab().unwrap();
+    let lab = churn::lab(Load::Alone).unwrap();
     let plan = Plan { length: LENGTH, push_every: LENGTH / 10 };
     let report = churn::run(&lab, plan, |sample| eprintln!("{sample:?}")).unwrap();
     assert_eq!(report.faults(), [""; 0]);

@@ -27,6 +27,7 @@ use crate::connect::Address;
 use crate::proto::p4::config::v1::P4Info;
 use crate::proto::p4::v1::p4_runtime_server::P4RuntimeServer;
 use crate::proto::p4::v1::{PacketIn, PacketOut, TableEntry};
+use crate::target::Controlled;
 use cable::Cable;
 use service::Service;
 use state::State;
@@ -152,7 +153,7 @@ impl FakeTarget {
     /// Tells all controllers how arbitration stands, as a true target does at any change.
     pub fn announce(&self) {
         let mut state = self.service.lock();
-        let notices = state.arbitration.tell_all();
+        let notices = state.streams.arbitration.tell_all();
         state.announce(notices);
     }
 

@@ -6,24 +6,21 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TlsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::cable::Cut;
-use super::state::{Mailbox, State};
+use super::state::State;
 use crate::proto::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
 use crate::proto::p4::v1::p4_runtime_server::P4Runtime;
-use crate::proto::p4::v1::stream_message_request::Update as Ours;
-use crate::proto::p4::v1::stream_message_response::Update as Theirs;
 use crate::proto::p4::v1::{
     CapabilitiesRequest, CapabilitiesResponse, Entity, ForwardingPipelineConfig, GetForwardingPipelineConfigRequest,
-    GetForwardingPipelineConfigResponse, PacketOut, PacketOutError, ReadRequest, ReadResponse,
-    SetForwardingPipelineConfigRequest, SetForwardingPipelineConfigResponse, StreamError, StreamMessageRequest,
-    StreamMessageResponse, WriteRequest, WriteResponse, stream_error,
+    GetForwardingPipelineConfigResponse, ReadRequest, ReadResponse, SetForwardingPipelineConfigRequest,
+    SetForwardingPipelineConfigResponse, StreamMessageRequest, WriteRequest, WriteResponse,
 };
-use crate::target::{StreamId, pack_errors};
+use crate::target::{Messages, hear, pack_errors};
 
 /// Entities of one message of a read.
 const READ_CHUNK: usize = 128;
@@ -40,39 +37,6 @@ impl Service {
     /// Nothing panics with the lock held but tests that fail; what they leave is still a state.
     pub fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Hears one controller until its stream ends.
-    async fn hear(self, stream: StreamId, mut inbox: Streaming<StreamMessageRequest>, mailbox: Mailbox) {
-        while let Ok(Some(message)) = inbox.message().await {
-            match message.update {
-                Some(Ours::Arbitration(update)) => {
-                    let mut state = self.lock();
-                    match state.arbitration.update(stream, update) {
-                        Ok(notices) => state.announce(notices),
-                        Err(status) => {
-                            // The stream ends with it; if it is gone already, so much the better.
-                            let _ = mailbox.send(Err(status));
-                            break;
-                        }
-                    }
-                }
-                Some(Ours::Packet(packet)) => self.packet_out(stream, packet),
-                Some(Ours::DigestAck(_) | Ours::Other(_)) | None => {}
-            }
-        }
-        self.lock().leave(stream);
-    }
-
-    fn packet_out(&self, stream: StreamId, packet: PacketOut) {
-        let mut state = self.lock();
-        if let Err(refused) = state.packet_out(stream, packet) {
-            let (error, packet) = *refused;
-            let details = Some(stream_error::Details::PacketOut(PacketOutError { packet_out: Some(packet) }));
-            let (canonical_code, message) = (error.canonical_code, error.message);
-            let error = StreamError { canonical_code, message, details, ..StreamError::default() };
-            state.send(stream, Theirs::Error(error));
-        }
     }
 }
 
@@ -108,17 +72,14 @@ async fn send_read(
 
 #[tonic::async_trait]
 impl P4Runtime for Service {
-    type StreamChannelStream = UnboundedReceiverStream<Result<StreamMessageResponse, Status>>;
+    type StreamChannelStream = Messages;
     type ReadStream = Pin<Box<dyn Stream<Item = Result<ReadResponse, Status>> + Send>>;
 
     async fn stream_channel(
         &self,
         request: Request<Streaming<StreamMessageRequest>>,
     ) -> Result<Response<Self::StreamChannelStream>, Status> {
-        let (mailbox, messages) = mpsc::unbounded_channel();
-        let stream = self.lock().join(mailbox.clone());
-        tokio::spawn(self.clone().hear(stream, request.into_inner(), mailbox));
-        Ok(Response::new(UnboundedReceiverStream::new(messages)))
+        Ok(Response::new(hear(&self.state, request.into_inner())))
     }
 
     async fn write(&self, request: Request<WriteRequest>) -> Result<Response<WriteResponse>, Status> {

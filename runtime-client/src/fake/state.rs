@@ -1,9 +1,6 @@
 //! What a fake target knows, behind one lock: requests are applied one after the other, which is one of the orders the
 //! standard allows.
 
-use std::collections::HashMap;
-
-use tokio::sync::mpsc;
 use tonic::Status;
 
 use super::chaos::{CutAt, Dice, Lie};
@@ -17,12 +14,9 @@ use crate::proto::p4::v1::set_forwarding_pipeline_config_request::Action;
 use crate::proto::p4::v1::stream_message_response::Update as Theirs;
 use crate::proto::p4::v1::{
     Entity, Error, ForwardingPipelineConfig, IdleTimeoutNotification, PacketIn, PacketOut, ReadRequest,
-    SetForwardingPipelineConfigRequest, StreamMessageResponse, Update, WriteRequest, forwarding_pipeline_config,
+    SetForwardingPipelineConfigRequest, Update, WriteRequest, forwarding_pipeline_config,
 };
-use crate::target::{Arbitration, Notices, StreamId};
-
-/// Messages to one controller.
-pub(super) type Mailbox = mpsc::UnboundedSender<Result<StreamMessageResponse, Status>>;
+use crate::target::{Arbitration, Controlled, Notices, PacketRefusal, StreamId, Streams};
 
 /// Entries of one notice at most.
 const NOTICE: usize = 100;
@@ -30,29 +24,25 @@ const NOTICE: usize = 100;
 pub(super) struct State {
     pub config: FakeConfig,
     pub dice: Dice,
-    pub arbitration: Arbitration,
+    pub streams: Streams,
     pub pipeline: Option<ForwardingPipelineConfig>,
     pub tables: Tables,
     /// Nanoseconds; moves only by hand.
     pub now: i64,
     pub packets_out: Vec<PacketOut>,
     pub stats: FakeStats,
-    mailboxes: HashMap<StreamId, Mailbox>,
-    next_stream: StreamId,
 }
 
 impl State {
     pub fn new(config: FakeConfig) -> Self {
         let mut state = Self {
             dice: Dice::new(config.seed),
-            arbitration: Arbitration::new(config.device_id, config.most_controllers),
+            streams: Streams::new(Arbitration::new(config.device_id, config.most_controllers)),
             pipeline: None,
             tables: Tables::default(),
             now: 0,
             packets_out: Vec::new(),
             stats: FakeStats::default(),
-            mailboxes: HashMap::new(),
-            next_stream: 0,
             config,
         };
         if let Some(p4info) = state.config.p4info.clone() {
@@ -67,29 +57,9 @@ impl State {
     /// As after power was off and on: nothing is left but what the target was built with.
     pub fn restart(&mut self) {
         let fresh = Self::new(self.config.clone());
-        let next_stream = self.next_stream;
-        *self = Self { next_stream, ..fresh };
-    }
-
-    pub fn join(&mut self, mailbox: Mailbox) -> StreamId {
-        self.next_stream += 1;
-        self.mailboxes.insert(self.next_stream, mailbox);
-        self.next_stream
-    }
-
-    pub fn leave(&mut self, stream: StreamId) {
-        self.mailboxes.remove(&stream);
-        let notices = self.arbitration.leave(stream);
-        self.announce(notices);
-    }
-
-    pub fn announce(&mut self, mut notices: Notices) {
-        if let Some(lie) = self.dice.chaos.lie {
-            self.tell(&mut notices, lie);
-        }
-        for (stream, notice) in notices {
-            self.send(stream, Theirs::Arbitration(notice));
-        }
+        let old = std::mem::replace(self, fresh);
+        let Streams { arbitration, .. } = std::mem::replace(&mut self.streams, old.streams);
+        self.streams.end_all(arbitration);
     }
 
     /// Makes a lie of what controllers are told.
@@ -102,16 +72,9 @@ impl State {
             };
             if lie == Lie::AllPrimaryByOwnId {
                 let role = notice.role.as_ref().map_or("", |role| &role.name);
-                notice.election_id = self.arbitration.id_of(role, *stream).map(Into::into);
+                notice.election_id = self.streams.arbitration.id_of(role, *stream).map(Into::into);
             }
             notice.status = Some(rpc::Status { code: code as i32, ..rpc::Status::default() });
-        }
-    }
-
-    pub fn send(&mut self, stream: StreamId, update: Theirs) {
-        if let Some(mailbox) = self.mailboxes.get(&stream) {
-            // A stream that is about to end takes nothing; `leave` follows.
-            let _ = mailbox.send(Ok(StreamMessageResponse { update: Some(update) }));
         }
     }
 
@@ -128,7 +91,7 @@ impl State {
         if self.dice.chaos.lie == Some(Lie::RefusePrimary) {
             return Err(Status::permission_denied("not primary"));
         }
-        self.arbitration.check(role, election_id.map(ElectionId::from))
+        self.streams.arbitration.check(role, election_id.map(ElectionId::from))
     }
 
     /// Applies a batch. None: all of it was applied; else one result for each update.
@@ -219,24 +182,30 @@ impl State {
             }
             for entries in told.chunks(NOTICE) {
                 let notice = IdleTimeoutNotification { table_entry: entries.to_vec(), timestamp: self.now };
-                self.send_to_primaries(&Theirs::IdleTimeoutNotification(notice));
+                self.streams.send_to_primaries(&Theirs::IdleTimeoutNotification(notice));
             }
         }
     }
 
     pub fn packet_in(&mut self, packet: PacketIn) {
-        self.send_to_primaries(&Theirs::Packet(packet));
+        self.streams.send_to_primaries(&Theirs::Packet(packet));
+    }
+}
+
+impl Controlled for State {
+    fn streams(&mut self) -> &mut Streams {
+        &mut self.streams
     }
 
-    fn send_to_primaries(&mut self, update: &Theirs) {
-        for stream in self.arbitration.primaries() {
-            self.send(stream, update.clone());
+    fn announce(&mut self, mut notices: Notices) {
+        if let Some(lie) = self.dice.chaos.lie {
+            self.tell(&mut notices, lie);
         }
+        self.streams.announce(notices);
     }
 
-    /// A packet of a controller; an error goes back on the stream.
-    pub fn packet_out(&mut self, stream: StreamId, packet: PacketOut) -> Result<(), Box<(Error, PacketOut)>> {
-        if !self.arbitration.is_primary(stream) {
+    fn packet_out(&mut self, stream: StreamId, packet: PacketOut) -> Result<(), PacketRefusal> {
+        if !self.streams.arbitration.is_primary(stream) {
             return Err(Box::new((error(Code::PermissionDenied, "not primary"), packet)));
         }
         self.packets_out.push(packet);

@@ -1,6 +1,8 @@
 //! What the admin API says, as types. The server fills them and the `carom` command reads the same types back, so the
 //! two cannot disagree. Field names are stable and carry their unit; all counters count since the daemon started.
 
+mod drops;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -10,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::daemon::InterfaceStats;
 use crate::offload;
 use crate::softnic;
+
+pub use drops::{Drop, Drops, SwitchDrop};
 
 /// Any refusal: what is wrong, and what mends it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -393,51 +397,6 @@ pub struct PortUse {
     pub quarantined: u64,
     /// Sessions refused because no port was free.
     pub exhausted: u64,
-}
-
-/// `GET /v1/drops`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drops {
-    /// Milliseconds since the daemon started.
-    pub uptime_ms: u64,
-    /// All packets dropped.
-    pub total: u64,
-    /// Every reason by number, those that never happened included.
-    pub drops: Vec<Drop>,
-    /// What the switch dropped by itself, every reason by number; empty without target, and when it did not answer. Not
-    /// part of `total`.
-    pub switch: Vec<SwitchDrop>,
-    /// What a switch in this process dropped at its ports, every reason at each of them; empty without one. Neither part of
-    /// `total` nor of `switch`.
-    pub ports: Vec<softnic::Drop>,
-}
-
-/// Packets that the switch dropped for one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SwitchDrop {
-    /// The reason's stable name.
-    pub reason: String,
-    /// The reason's stable number; equal to that of a [`Drop`] where both mean the same.
-    pub number: u8,
-    /// Packets.
-    pub total: u64,
-    /// What happened, for people.
-    pub text: String,
-}
-
-/// Packets dropped for one reason.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Drop {
-    /// The reason's stable name.
-    pub reason: String,
-    /// The reason's stable number.
-    pub number: u8,
-    /// Packets over all workers.
-    pub total: u64,
-    /// Packets by worker, in their order.
-    pub by_worker: Vec<u64>,
-    /// What happened, for people.
-    pub text: String,
 }
 
 /// `GET /v1/workers`.

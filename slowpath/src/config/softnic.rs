@@ -67,6 +67,10 @@ pub struct P4Runtime {
     /// How many controllers of each role there may be at a time.
     #[schemars(range(min = *bounds::CONTROLLERS.start(), max = *bounds::CONTROLLERS.end()))]
     pub controllers: u32,
+    /// The number of one more port, whose other end are the controllers: what the program sends by it they get as PacketIn,
+    /// and their PacketOut come by it. Default: there is none.
+    #[schemars(range(min = *bounds::PORT.start(), max = *bounds::PORT.end()))]
+    pub packet_port: Option<u16>,
     /// Serve by TLS, and by nothing else.
     pub tls: Option<ServerTls>,
 }
@@ -75,7 +79,7 @@ impl Default for P4Runtime {
     fn default() -> Self {
         // The port that IANA gave P4Runtime.
         let listen = Endpoint(SocketAddr::from((Ipv4Addr::LOCALHOST, 9559)));
-        P4Runtime { listen, device_id: 1, controllers: 16, tls: None }
+        P4Runtime { listen, device_id: 1, controllers: 16, packet_port: None, tls: None }
     }
 }
 

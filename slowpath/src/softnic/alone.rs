@@ -5,14 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use dpdk::swx::Wire;
-use dpdk::{Eal, Mempool, MempoolConfig};
-use softnic::server::{Config, Tls};
+use dpdk::{Eal, Mempool, MempoolConfig, RxQueue, TxQueue};
+use softnic::server::{Config, Tls, packet_port};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
 use super::{Parts, Softnic, Watch, listen};
 use crate::assemble::{self, AssembleError, DESCRIPTORS, MEMPOOL_CACHE};
-use crate::config::softnic::ServerTls;
+use crate::config::softnic::{Port, ServerTls};
 use crate::config::{self, SoftnicConfig};
 use crate::run::{RunError, Signals};
 use crate::target::TlsFileError;
@@ -52,8 +52,12 @@ async fn serve(config: &SoftnicConfig, signals: Signals) -> Result<(), RunError>
     let mut ports = assemble::open_ports(&devices, eal, &mempool, 1)?;
     let queues = assemble::start_ports(&devices, &mut ports, 1)?;
     let queues = queues.into_iter().flat_map(|(receive, transmit)| receive.into_iter().zip(transmit));
-    let wires =
-        config.port.iter().zip(queues).map(|(port, queues)| (port.number.into(), Box::new(queues) as Box<dyn Wire>));
+    let mut wires: Vec<_> = config.port.iter().zip(queues).map(wire).collect();
+    let packets = config.p4runtime.packet_port.map(|number| {
+        let (wire, port) = packet_port(mempool);
+        wires.push((number.into(), wire));
+        port
+    });
     let server = Config {
         device_id: config.p4runtime.device_id,
         most_controllers: config.p4runtime.controllers as usize,
@@ -61,8 +65,9 @@ async fn serve(config: &SoftnicConfig, signals: Signals) -> Result<(), RunError>
         code: super::code(config.engine.code)?,
     };
     let cpu = config.engine.cpu.map(usize::from);
-    let softnic = Softnic::start(eal, Parts { wires: wires.collect(), listener, server, tls, cpu })?;
-    let watch = softnic.watch(Vec::new());
+    let softnic = Softnic::start(eal, Parts { wires, listener, server, tls, packets, cpu })?;
+    let names = config.p4runtime.packet_port.map(|number| (number.into(), "controllers".to_owned()));
+    let watch = softnic.watch(names.into_iter().collect());
     tracing::info!(ports = ports.len(), p4runtime = %config.p4runtime.listen, memory = %eal.memory(), "running");
     let ended = attend(&softnic, &watch, metrics, signals).await;
     tracing::info!("stopping");
@@ -72,6 +77,11 @@ async fn serve(config: &SoftnicConfig, signals: Signals) -> Result<(), RunError>
     drop(ports);
     tracing::info!("stopped");
     ended
+}
+
+/// A port's queues as the engine takes them.
+fn wire((port, queues): (&Port, (RxQueue, TxQueue))) -> (u32, Box<dyn Wire>) {
+    (port.number.into(), Box::new(queues))
 }
 
 /// Serves the metrics, when they are on, until a signal comes or the switch is no more.
@@ -110,7 +120,7 @@ async fn attend(
 async fn report(watch: &Watch) {
     let Some(traffic) = watch.traffic().await else { return };
     for port in &traffic.ports {
-        tracing::info!(port = port.number, received = port.rx_packets, sent = port.tx_packets, "packets");
+        tracing::info!(port = port.port, received = port.rx_packets, sent = port.tx_packets, "packets");
     }
     for drop in traffic.drops().into_iter().filter(|drop| drop.total > 0) {
         tracing::warn!(port = drop.port, packets = drop.total, reason = drop.reason, "dropped: {}", drop.text);

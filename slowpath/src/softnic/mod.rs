@@ -19,7 +19,7 @@ use std::time::Duration;
 use dpdk::swx::{Code, CompileError, Compiler, Wire};
 use dpdk::{Eal, RingError};
 use softnic::engine::{Engine, EngineError, Observer};
-use softnic::server::{Server, Tls, TlsError};
+use softnic::server::{PacketPort, Server, Tls, TlsError};
 use tokio::sync::oneshot;
 
 use crate::config::TargetCode;
@@ -70,6 +70,8 @@ pub struct Parts {
     pub server: Config,
     /// By what, when it is to be TLS.
     pub tls: Option<Tls>,
+    /// The server's end of the port for packets of controllers, which is one of the wires.
+    pub packets: Option<PacketPort>,
     /// The CPU of the thread that forwards; none: any.
     pub cpu: Option<usize>,
 }
@@ -117,7 +119,7 @@ impl Softnic {
     ///
     /// DPDK has not enough memory, or the system no thread.
     pub fn start(eal: Eal, parts: Parts) -> Result<Self, StartError> {
-        let Parts { wires, listener, server, tls, cpu } = parts;
+        let Parts { wires, listener, server, tls, packets, cpu } = parts;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let listener = {
             let _inside = runtime.enter();
@@ -128,6 +130,9 @@ impl Softnic {
         let mut server = Server::new(eal, engine, server);
         if let Some(tls) = tls {
             server = server.with_tls(tls)?;
+        }
+        if let Some(packets) = packets {
+            server = server.with_packet_port(packets);
         }
         let (stop, stopped) = oneshot::channel();
         let serve = move || {

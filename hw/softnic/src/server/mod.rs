@@ -6,12 +6,13 @@
 //!
 //! | of the standard | here |
 //! |---|---|
-//! | arbitration, roles | by name; a role's config is not looked at |
+//! | arbitration, roles | by name, each with all rights; a role's config is refused, no form of it is agreed upon |
 //! | SetForwardingPipelineConfig | verify, verify and commit, reconcile and commit |
 //! | Write, Read | table entries, direct counters, counters; default entries are constant |
-//! | stream | arbitration, idle timeouts; packets of controllers are refused, the program has no headers for them |
+//! | stream | arbitration, idle timeouts; packets, by a port for them, with the header that P4Info has or none |
 
 mod error;
+mod packet;
 mod read;
 mod service;
 mod state;
@@ -24,7 +25,9 @@ use std::time::Duration;
 use dpdk::Eal;
 use dpdk::swx::Code;
 use p4runtime_proto::p4::v1::p4_runtime_server::P4RuntimeServer;
+use prost::bytes::Bytes;
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server as Transport, ServerTlsConfig};
 
@@ -33,6 +36,7 @@ use service::Service;
 use state::State;
 
 pub use error::{LoadError, TlsError};
+pub use packet::{PacketPort, packet_port};
 
 /// Messages above this size are refused.
 const LONGEST_MESSAGE: usize = 64 << 20;
@@ -74,13 +78,23 @@ impl Default for Config {
 pub struct Server {
     service: Service,
     transport: Transport,
+    /// What comes by the port of controllers.
+    packets: Option<mpsc::Receiver<Bytes>>,
 }
 
 impl Server {
     /// A server that gives its programs to this engine. It starts without a program.
     pub fn new(eal: Eal, engine: Engine, config: Config) -> Server {
         let state = Arc::new(Mutex::new(State::new(eal, engine, config)));
-        Server { service: Service { state }, transport: Transport::builder() }
+        Server { service: Service { state }, transport: Transport::builder(), packets: None }
+    }
+
+    /// The same with a port of controllers, whose other end is one of the engine's wires: what the program sends by it, the
+    /// primary of each role gets, and what a primary sends comes by it.
+    pub fn with_packet_port(mut self, port: PacketPort) -> Server {
+        self.service.lock().packets = Some(port.sender);
+        self.packets = Some(port.frames);
+        self
     }
 
     /// The same, reached by TLS only.
@@ -115,6 +129,16 @@ impl Server {
                 sweeper.lock().sweep();
             }
         };
+        let (mut packets, hearer) = (self.packets, self.service.clone());
+        let deliver = async move {
+            if let Some(packets) = &mut packets {
+                while let Some(frame) = packets.recv().await {
+                    hearer.lock().packet_in(frame);
+                }
+            }
+            // There is no such port, or the engine has ended.
+            std::future::pending().await
+        };
         let server = P4RuntimeServer::new(self.service)
             .max_decoding_message_size(LONGEST_MESSAGE)
             .max_encoding_message_size(LONGEST_MESSAGE);
@@ -124,6 +148,7 @@ impl Server {
         tokio::select! {
             done = serve => done,
             () = sweep => Ok(()),
+            () = deliver => Ok(()),
         }
     }
 }

@@ -5,22 +5,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use p4runtime_proto::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
 use p4runtime_proto::p4::v1::p4_runtime_server::P4Runtime;
-use p4runtime_proto::p4::v1::stream_message_request::Update as Ours;
-use p4runtime_proto::p4::v1::stream_message_response::Update as Theirs;
 use p4runtime_proto::p4::v1::{
     CapabilitiesRequest, CapabilitiesResponse, ForwardingPipelineConfig, GetForwardingPipelineConfigRequest,
-    GetForwardingPipelineConfigResponse, PacketOut, PacketOutError, ReadRequest, ReadResponse,
-    SetForwardingPipelineConfigRequest, SetForwardingPipelineConfigResponse, StreamError, StreamMessageRequest,
-    StreamMessageResponse, WriteRequest, WriteResponse, stream_error,
+    GetForwardingPipelineConfigResponse, ReadRequest, ReadResponse, SetForwardingPipelineConfigRequest,
+    SetForwardingPipelineConfigResponse, StreamMessageRequest, WriteRequest, WriteResponse,
 };
-use runtime_client::target::{StreamId, pack_errors};
+use runtime_client::target::{Messages, hear, pack_errors};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
-use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
-use tonic::{Code, Request, Response, Status, Streaming};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::read::Cursor;
-use super::state::{Mailbox, State};
+use super::state::State;
 
 /// Entities of one message of a read.
 const READ_CHUNK: usize = 256;
@@ -39,44 +36,6 @@ impl Service {
         // Nothing panics with the lock held; if it did, what it left would still be a state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Hears one controller until its stream ends.
-    async fn hear(self, stream: StreamId, mut inbox: Streaming<StreamMessageRequest>, mailbox: Mailbox) {
-        while let Ok(Some(message)) = inbox.message().await {
-            match message.update {
-                Some(Ours::Arbitration(update)) => {
-                    let mut state = self.lock();
-                    match state.arbitration.update(stream, update) {
-                        Ok(notices) => state.announce(notices),
-                        Err(status) => {
-                            // The stream ends with it; if it is gone already, so much the better.
-                            let _ = mailbox.send(Err(status));
-                            break;
-                        }
-                    }
-                }
-                Some(Ours::Packet(packet)) => self.refuse_packet(stream, packet),
-                Some(Ours::DigestAck(_) | Ours::Other(_)) | None => {}
-            }
-        }
-        self.lock().leave(stream);
-    }
-
-    fn refuse_packet(&self, stream: StreamId, packet: PacketOut) {
-        let state = self.lock();
-        let (code, message) = if state.arbitration.is_primary(stream) {
-            (Code::Unimplemented, "the program has no headers for packets of controllers")
-        } else {
-            (Code::PermissionDenied, "not primary")
-        };
-        let error = StreamError {
-            canonical_code: code as i32,
-            message: message.into(),
-            details: Some(stream_error::Details::PacketOut(PacketOutError { packet_out: Some(packet) })),
-            ..StreamError::default()
-        };
-        state.send(stream, Theirs::Error(error));
-    }
 }
 
 /// Answers a read no faster than the client takes it.
@@ -94,17 +53,14 @@ async fn send_read(service: Service, mut cursor: Cursor, sender: mpsc::Sender<Re
 
 #[tonic::async_trait]
 impl P4Runtime for Service {
-    type StreamChannelStream = UnboundedReceiverStream<Result<StreamMessageResponse, Status>>;
+    type StreamChannelStream = Messages;
     type ReadStream = Pin<Box<dyn Stream<Item = Result<ReadResponse, Status>> + Send>>;
 
     async fn stream_channel(
         &self,
         request: Request<Streaming<StreamMessageRequest>>,
     ) -> Result<Response<Self::StreamChannelStream>, Status> {
-        let (mailbox, messages) = mpsc::unbounded_channel();
-        let stream = self.lock().join(mailbox.clone());
-        tokio::spawn(self.clone().hear(stream, request.into_inner(), mailbox));
-        Ok(Response::new(UnboundedReceiverStream::new(messages)))
+        Ok(Response::new(hear(&self.state, request.into_inner())))
     }
 
     async fn write(&self, request: Request<WriteRequest>) -> Result<Response<WriteResponse>, Status> {

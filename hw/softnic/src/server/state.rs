@@ -1,7 +1,6 @@
 //! What the server knows, behind one lock: requests are applied one after the other.
 
-use std::collections::HashMap;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dpdk::Eal;
 use dpdk::swx::Pipeline;
@@ -9,16 +8,16 @@ use p4runtime_proto::p4::config::v1::P4Info;
 use p4runtime_proto::p4::v1::set_forwarding_pipeline_config_request::Action;
 use p4runtime_proto::p4::v1::stream_message_response::Update as Theirs;
 use p4runtime_proto::p4::v1::{
-    CounterData, Error, ForwardingPipelineConfig, IdleTimeoutNotification, SetForwardingPipelineConfigRequest,
-    StreamMessageResponse, TableEntry, Uint128, WriteRequest,
+    CounterData, Error, ForwardingPipelineConfig, IdleTimeoutNotification, MasterArbitrationUpdate, PacketOut,
+    SetForwardingPipelineConfigRequest, TableEntry, Uint128, WriteRequest,
 };
+use prost::bytes::Bytes;
 use runtime_client::ElectionId;
-use runtime_client::target::{Arbitration, Notices, StreamId};
-use std::time::Duration;
-use tokio::sync::mpsc;
-use tonic::Status;
+use runtime_client::target::{Arbitration, Controlled, PacketRefusal, StreamId, Streams};
+use tonic::{Code, Status};
 
-use super::error::status;
+use super::error::{refusal, status};
+use super::packet::{Headers, PacketSender};
 use super::write::Batch;
 use super::{Config, LoadError};
 use crate::engine::Engine;
@@ -27,9 +26,6 @@ use crate::names;
 use crate::spec::Spec;
 use crate::tables::Tables;
 
-/// Messages to one controller.
-pub(super) type Mailbox = mpsc::UnboundedSender<Result<StreamMessageResponse, Status>>;
-
 /// Entries of one notice at most.
 const NOTICE: usize = 100;
 
@@ -37,45 +33,23 @@ const NOTICE: usize = 100;
 pub(super) struct Loaded {
     pub(super) config: ForwardingPipelineConfig,
     pub(super) tables: Tables,
+    headers: Headers,
 }
 
 pub(super) struct State {
     eal: Eal,
     engine: Engine,
     config: Config,
-    pub(super) arbitration: Arbitration,
+    streams: Streams,
     pub(super) loaded: Option<Loaded>,
-    mailboxes: HashMap<StreamId, Mailbox>,
-    next_stream: StreamId,
+    /// The port of controllers, if there is one.
+    pub(super) packets: Option<PacketSender>,
 }
 
 impl State {
     pub(super) fn new(eal: Eal, engine: Engine, config: Config) -> State {
-        let arbitration = Arbitration::new(config.device_id, config.most_controllers);
-        State { eal, engine, arbitration, config, loaded: None, mailboxes: HashMap::new(), next_stream: 0 }
-    }
-
-    pub(super) fn join(&mut self, mailbox: Mailbox) -> StreamId {
-        self.next_stream += 1;
-        self.mailboxes.insert(self.next_stream, mailbox);
-        self.next_stream
-    }
-
-    pub(super) fn leave(&mut self, stream: StreamId) {
-        self.mailboxes.remove(&stream);
-        let notices = self.arbitration.leave(stream);
-        self.announce(notices);
-    }
-
-    pub(super) fn announce(&self, notices: Notices) {
-        notices.into_iter().for_each(|(stream, notice)| self.send(stream, Theirs::Arbitration(notice)));
-    }
-
-    pub(super) fn send(&self, stream: StreamId, update: Theirs) {
-        if let Some(mailbox) = self.mailboxes.get(&stream) {
-            // A stream that is about to end takes nothing; `leave` follows.
-            let _ = mailbox.send(Ok(StreamMessageResponse { update: Some(update) }));
-        }
+        let streams = Streams::new(Arbitration::new(config.device_id, config.most_controllers));
+        State { eal, engine, streams, config, loaded: None, packets: None }
     }
 
     pub(super) fn check_device(&self, device_id: u64) -> Result<(), Status> {
@@ -85,7 +59,7 @@ impl State {
 
     fn check_sender(&self, device_id: u64, role: &str, election_id: Option<Uint128>) -> Result<(), Status> {
         self.check_device(device_id)?;
-        self.arbitration.check(role, election_id.map(ElectionId::from))
+        self.streams.arbitration.check(role, election_id.map(ElectionId::from))
     }
 
     /// The program that runs, for requests that need one.
@@ -143,7 +117,7 @@ impl State {
             Action::VerifyAndCommit => {
                 let (pipeline, tables) = self.load(&config)?;
                 self.engine.replace(pipeline);
-                self.loaded = Some(Loaded { config, tables });
+                self.loaded = Some(Loaded { headers: headers(&config), config, tables });
                 Ok(())
             }
             Action::ReconcileAndCommit => self.reconcile(config),
@@ -179,8 +153,15 @@ impl State {
         pipeline.run();
         tables.publish_within(Duration::ZERO).map_err(status)?;
         self.engine.replace(pipeline);
-        self.loaded = Some(Loaded { config, tables });
+        self.loaded = Some(Loaded { headers: headers(&config), config, tables });
         Ok(())
+    }
+
+    /// Tells the primary of each role of a frame that the program sent by the port of controllers.
+    pub(super) fn packet_in(&self, frame: Bytes) {
+        if let Some(loaded) = &self.loaded {
+            self.streams.send_to_primaries(&Theirs::Packet(loaded.headers.packet_in(frame)));
+        }
     }
 
     /// Tells of entries whose time is over.
@@ -191,9 +172,39 @@ impl State {
         let timestamp = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64);
         for entries in idle.chunks(NOTICE) {
             let notice = IdleTimeoutNotification { table_entry: entries.to_vec(), timestamp };
-            for stream in self.arbitration.primaries() {
-                self.send(stream, Theirs::IdleTimeoutNotification(notice.clone()));
-            }
+            self.streams.send_to_primaries(&Theirs::IdleTimeoutNotification(notice));
         }
+    }
+}
+
+/// The controller headers of a program.
+fn headers(config: &ForwardingPipelineConfig) -> Headers {
+    config.p4info.as_ref().map(Headers::new).unwrap_or_default()
+}
+
+impl Controlled for State {
+    fn streams(&mut self) -> &mut Streams {
+        &mut self.streams
+    }
+
+    fn check(&self, update: &MasterArbitrationUpdate) -> Result<(), Status> {
+        // To pass it over would give the controller more rights than it asks for.
+        match &update.role {
+            Some(role) if role.config.is_some() => {
+                Err(Status::invalid_argument("this target knows no form of role configs; leave it out for all rights"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn packet_out(&mut self, stream: StreamId, packet: PacketOut) -> Result<(), PacketRefusal> {
+        let is_primary = self.streams.arbitration.is_primary(stream);
+        let sent = match (&self.packets, &self.loaded) {
+            _ if !is_primary => Err((Code::PermissionDenied, "not primary")),
+            (None, _) => Err((Code::Unimplemented, "the switch has no port for packets of controllers")),
+            (_, None) => Err((Code::FailedPrecondition, "there is no program yet")),
+            (Some(port), Some(loaded)) => loaded.headers.frame(&packet).and_then(|frame| port.send(frame)),
+        };
+        sent.map_err(|(code, message)| Box::new((refusal(code, message), packet)))
     }
 }

@@ -4,6 +4,7 @@
 #[allow(dead_code)] // the file's writer is for the tests that make it
 mod file;
 mod golden;
+mod packets;
 mod rig;
 mod server;
 mod shell;

@@ -12,7 +12,7 @@ use prost::Message;
 use runtime_client::pipeline::{Brought, Entries, Pipeline, PnaSpec};
 use runtime_client::{Address, Client, Config, ElectionId, Event, Events, Query, Standing};
 use softnic::engine::Engine;
-use softnic::server::{self, Server};
+use softnic::server::{self, Server, packet_port};
 use tokio::net::TcpListener;
 use tonic::Code;
 
@@ -20,10 +20,12 @@ use crate::file::{self, Outcome, bytes, hex};
 use crate::rig::{Cable, cables, eal, info, message, pool};
 
 const PORTS: [u32; 4] = [1, 2, 3, 4];
+/// The port of controllers.
+const PACKET_PORT: u32 = 5;
 
 pub struct Rig {
     pub address: String,
-    cables: Vec<Cable>,
+    pub cables: Vec<Cable>,
     pool: Mempool,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     task: tokio::task::JoinHandle<()>,
@@ -32,17 +34,20 @@ pub struct Rig {
 impl Rig {
     pub async fn start(config: server::Config) -> Rig {
         let pool = pool(1023);
-        let (cables, wires) = cables(&PORTS, pool);
+        let (cables, mut wires) = cables(&PORTS, pool);
+        let (wire, packets) = packet_port(pool);
+        wires.push((PACKET_PORT, wire));
         let engine = Engine::start(*eal(), wires, None).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (stop, stopped) = tokio::sync::oneshot::channel();
-        let serve = Server::new(*eal(), engine, config).serve(listener, async { _ = stopped.await });
+        let server = Server::new(*eal(), engine, config).with_packet_port(packets);
+        let serve = server.serve(listener, async { _ = stopped.await });
         let task = tokio::spawn(async { serve.await.unwrap() });
         Rig { address, cables, pool, stop: Some(stop), task }
     }
 
-    fn client(&self, id: u128) -> (Client, Events) {
+    pub fn client(&self, id: u128) -> (Client, Events) {
         let config = Config::new(Address::tcp(&self.address), 1);
         Client::start(Config { election_id: Some(ElectionId(id)), ..config }).expect("a good config")
     }
@@ -97,12 +102,12 @@ impl Rig {
     }
 }
 
-fn program(cookie: u64) -> Pipeline<PnaSpec> {
+pub fn program(cookie: u64) -> Pipeline<PnaSpec> {
     Pipeline { p4info: info(), device_config: PnaSpec(PNA_SPEC.into()), cookie }
 }
 
 /// Writes a batch. The codes are those of the updates, in order.
-async fn write(client: &Client, id: u64, updates: Vec<(Type, TableEntry)>) -> Result<(), Vec<Code>> {
+pub async fn write(client: &Client, id: u64, updates: Vec<(Type, TableEntry)>) -> Result<(), Vec<Code>> {
     let update = |(kind, entry)| p4rt::Update {
         r#type: kind as i32,
         entity: Some(p4rt::Entity { entity: Some(Kind::TableEntry(entry)) }),
@@ -127,7 +132,7 @@ fn entry(table: &str, number: usize) -> TableEntry {
     message(&info(), entries.iter().filter(|entry| entry.table == table).nth(number).expect("an entry"))
 }
 
-async fn in_time<F: Future>(future: F) -> F::Output {
+pub async fn in_time<F: Future>(future: F) -> F::Output {
     tokio::time::timeout(Duration::from_secs(60), future).await.expect("it takes too long")
 }
 

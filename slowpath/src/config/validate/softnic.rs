@@ -14,6 +14,7 @@ pub(in crate::config) fn validate(file: &SoftnicFile, source: &Source) -> (Vec<P
     let mut report = Report { source, errors: Vec::new(), warnings: Vec::new() };
     check_ports(file, &mut report);
     check_p4runtime(file, &mut report);
+    check_packet_port(file, &mut report);
     let mut names = HashMap::new();
     for (index, table) in file.table.iter().enumerate() {
         let path = KeyPath::key("table").item(index);
@@ -58,6 +59,17 @@ fn check_ports(file: &SoftnicFile, report: &mut Report<'_>) {
             }
             None => _ = devices.insert(device, at),
         }
+    }
+}
+
+/// The port of controllers is none of the others.
+fn check_packet_port(file: &SoftnicFile, report: &mut Report<'_>) {
+    let Some(number) = file.p4runtime.packet_port else { return };
+    let at = KeyPath::key("p4runtime").join("packet_port");
+    check_port_number(number, &at, report);
+    if let Some(index) = file.port.iter().position(|port| port.number == number) {
+        let line = report.line_of(&KeyPath::key("port").item(index).join("number"));
+        report.error(&at, format!("{number} is the number of a port with a device, on line {line}"));
     }
 }
 

@@ -52,6 +52,50 @@ struct Table {
     meter: u64,
 }
 
+/// `build/tofino/capacity.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Capacity {
+    variant: Vec<Variant>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Variant {
+    chip: String,
+    program: String,
+    /// `packets_and_bytes`, `packets` or `none`.
+    counters: String,
+    ageing: bool,
+    /// Entries of `flow_v6`.
+    flow_v6: u64,
+    tried: Vec<Trial>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Trial {
+    /// Over IPv4; plain ones have two entries of `flow_v4`.
+    connections: u64,
+    fits: bool,
+    /// That it took, or would; 0 where the compiler gave up.
+    stages: u64,
+    watts: Option<f64>,
+}
+
+impl Variant {
+    /// The largest that fits, and the smallest that does not.
+    fn limits(&self) -> (&Trial, &Trial) {
+        let (fit, not): (Vec<_>, Vec<_>) = self.tried.iter().partition(|trial| trial.fits);
+        let most = fit.into_iter().max_by_key(|trial| trial.connections).expect("one that fits");
+        (most, not.into_iter().min_by_key(|trial| trial.connections).expect("one that does not"))
+    }
+}
+
+fn capacity() -> Capacity {
+    toml::from_str(&read(&p4().join("build/tofino/capacity.toml"))).expect("what was tried")
+}
+
 /// What a stage has of each resource, by its name in the report: how the page calls it, how many there are.
 const RESOURCES: [(&str, &str, u64); 10] = [
     ("sram", "SRAM blocks", 80),
@@ -133,6 +177,71 @@ fn write_stages(page: &mut String, chip: &Chip) {
     }
 }
 
+/// Sizes with thin spaces would be hard to search for: plain ones between groups of three.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(|group| str::from_utf8(group).unwrap()).collect();
+    groups.join(" ")
+}
+
+fn write_capacity(page: &mut String) {
+    page.push_str(
+        "\n## How many connections fit\n\n\
+         Found by trying (`scripts/p4-tna-capacity`): the largest number that was compiled and assembled, and the next one\n\
+         that was tried and was not. Connections over IPv6 are beside them. Sizes are of tables, not of what hash ways let\n\
+         them fill.\n\n\
+         | chip | program | counters | ageing | over IPv4 | over IPv6 | stages | worst case | does not fit |\n\
+         |---|---|---|---|---|---|---|---|---|\n",
+    );
+    for variant in capacity().variant {
+        let (most, not) = variant.limits();
+        let over = if not.stages > 0 { format!("{} stages", not.stages) } else { "no placement".to_owned() };
+        writeln!(
+            page,
+            "| {} | {} | {} | {} | {} | {} | {} | {} W | {}: {over} |",
+            variant.chip.replace("tofino", "Tofino "),
+            PROGRAMS.iter().find(|(program, _)| *program == variant.program).expect("a program").1,
+            variant.counters.replace("_and_", " and "),
+            if variant.ageing { "yes" } else { "no" },
+            grouped(most.connections),
+            grouped(variant.flow_v6 / 2),
+            most.stages,
+            most.watts.expect("watts of what fits"),
+            grouped(not.connections),
+        )
+        .unwrap();
+    }
+}
+
+/// Each search came to an end, and the programs have no more connections than one of them found.
+#[test]
+fn the_programs_are_as_large_as_was_found() {
+    let capacity = capacity();
+    for variant in &capacity.variant {
+        let (most, not) = variant.limits();
+        assert!((1..=most.connections / 16).contains(&(not.connections - most.connections)));
+    }
+    for (program, _) in PROGRAMS {
+        for number in [1, 2] {
+            let info = program::tofino(program, number);
+            let size =
+                |table: &str| info.tables.iter().find(|t| program::name(&t.preamble) == table).map(|t| t.size as u64);
+            let connections = size("connection_v4").or(size("flow_v4").map(|entries| entries / 2)).expect("a size");
+            let found = |v: &&Variant| {
+                v.ageing
+                    && v.counters != "none"
+                    && (v.chip.as_str(), v.program.as_str()) == (&*format!("tofino{number}"), program)
+                    && Some(v.flow_v6) == size("flow_v6")
+                    && v.limits().0.connections >= connections
+            };
+            assert!(
+                capacity.variant.iter().any(|v| found(&v)),
+                "{program}, Tofino {number}: {connections} connections"
+            );
+        }
+    }
+}
+
 #[test]
 fn the_page_of_tofino_is_fresh() {
     let reports = PROGRAMS.map(|(program, name)| (name, report(program)));
@@ -147,6 +256,7 @@ fn the_page_of_tofino_is_fresh() {
          (`make p4 ARCH=tna`). No chip has run them. [What that means](tofino.md).\n\n",
     );
     write_totals(&mut page, &chips);
+    write_capacity(&mut page);
     for (title, chip) in chips {
         writeln!(page, "\n## {title}\n").unwrap();
         write_tables(&mut page, chip);

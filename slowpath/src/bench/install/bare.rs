@@ -40,7 +40,8 @@ async fn waves(plan: &Plan, world: &World, target: &Target, writer: &mut Writer)
         for operation in [Operation::Install, Operation::Remove] {
             let before = (cpu_time(), target.cpu()?);
             let (ended, encoding) = wave(plan.wave(operation), world, writer).await?;
-            let spent = Spent { thread: cpu_time() - before.0, encoding, target: target.cpu()? - before.1 };
+            let spent =
+                Spent { thread: cpu_time() - before.0, encoding, target: target.cpu()?.saturating_sub(before.1) };
             tally.add(&ended, spent);
         }
     }

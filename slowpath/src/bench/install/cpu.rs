@@ -7,19 +7,13 @@ use super::super::BenchError;
 
 /// What the thread with this name has used; of several, what they used together.
 pub fn of_thread(name: &str) -> Result<Duration, BenchError> {
-    of_threads("/proc/self/task", Some(name))
-}
-
-/// What the threads listed in a directory of /proc have used, all or those with this name. Linux tells in nanoseconds.
-pub fn of_threads(tasks: &str, name: Option<&str>) -> Result<Duration, BenchError> {
-    let whose = name.map_or_else(|| tasks.to_owned(), |name| format!("the thread {name}"));
-    let error = |what: &str| BenchError(format!("cannot tell the CPU time of {whose}: {what}"));
-    let tasks = fs::read_dir(tasks).map_err(|e| error(&e.to_string()))?;
+    let error = |what: &str| BenchError(format!("cannot tell the CPU time of the thread {name}: {what}"));
+    let tasks = fs::read_dir("/proc/self/task").map_err(|e| error(&e.to_string()))?;
     let mut sum = None;
     for task in tasks.flatten() {
         // A thread that has ended meanwhile is none of ours.
         let Ok(comm) = fs::read_to_string(task.path().join("comm")) else { continue };
-        if name.is_some_and(|name| comm.trim_end() != name) {
+        if comm.trim_end() != name {
             continue;
         }
         let text = fs::read_to_string(task.path().join("schedstat")).map_err(|e| error(&e.to_string()))?;
@@ -27,6 +21,19 @@ pub fn of_threads(tasks: &str, name: Option<&str>) -> Result<Duration, BenchErro
         *sum.get_or_insert(Duration::ZERO) += Duration::from_nanos(ns);
     }
     sum.ok_or_else(|| error("there is none"))
+}
+
+/// What a process has used, with its threads that have ended. Linux tells in hundredths of a second.
+pub fn of_process(process: u32) -> Result<Duration, BenchError> {
+    let error = |what: &str| BenchError(format!("cannot tell the CPU time of process {process}: {what}"));
+    let text = fs::read_to_string(format!("/proc/{process}/stat")).map_err(|e| error(&e.to_string()))?;
+    // The name is in parentheses and may have any character; user and system time are fields 14 and 15 (proc(5)).
+    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+    let ticks: Vec<u64> = fields.skip(11).take(2).filter_map(|n| n.parse().ok()).collect();
+    match ticks[..] {
+        [user, system] => Ok(Duration::from_millis(10 * (user + system))),
+        _ => Err(error("odd stat")),
+    }
 }
 
 #[cfg(test)]
@@ -48,7 +55,8 @@ mod tests {
         assert!(worked > Duration::from_millis(10), "{worked:?}");
         assert!(rested - worked < Duration::from_millis(50), "{worked:?} {rested:?}");
         assert!(of_thread("cpu-test-nobody").is_err());
-        let all = of_threads(&format!("/proc/{}/task", std::process::id()), None).unwrap();
-        assert!(all > Duration::ZERO);
+        // Busy for a tenth of a second, less what others took.
+        assert!(of_process(std::process::id()).unwrap() >= Duration::from_millis(10));
+        assert!(of_process(u32::MAX).is_err());
     }
 }

@@ -67,7 +67,7 @@ fn waves(plan: &Plan, world: &World, target: &Target, ends: &mut OffloadEnds) ->
             let before = (cpu::of_thread(THREAD)?, target.cpu()?);
             let ended = wave(plan, operation, world, ends)?;
             let thread = cpu::of_thread(THREAD)? - before.0;
-            tally.add(&ended, Spent { thread, target: target.cpu()? - before.1, ..Spent::default() });
+            tally.add(&ended, Spent { thread, target: target.cpu()?.saturating_sub(before.1), ..Spent::default() });
         }
     }
     Ok(tally.measured())

@@ -51,7 +51,7 @@ impl Target {
     pub fn cpu(&self) -> Result<Duration, BenchError> {
         match self {
             Target::Real(_, None) => Ok(Duration::ZERO),
-            Target::Real(_, Some(process)) => cpu::of_threads(&format!("/proc/{process}/task"), None),
+            Target::Real(_, Some(process)) => cpu::of_process(*process),
             Target::Fake(..) => cpu::of_thread(NAME),
         }
     }

@@ -126,7 +126,7 @@ pub struct Offload {
 
 /// Keys and seeds, unknown to clients, or fixed by `debug.seed`.
 struct Secrets {
-    flow: (u64, u64),
+    flow: [u64; 2],
     nexthops: [u64; 2],
     persistence: [u64; 2],
     seed: u64,
@@ -147,6 +147,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     let macs: Vec<Mac> = given.unwrap_or_else(|| ports.iter().map(|port| Mac(port.info().mac)).collect());
     let mut compiler = Compiler::new();
     let plan = Arc::new(compiler.compile(config, &macs)?);
+    let flow_hash = dpdk::flow_hash(secrets.flow);
     let next_hops = Arc::new(Neighbors::new(config.limits.nexthops, secrets.nexthops));
     let mut pins = Pins::default();
     pins.update(&next_hops, needed(config, &plan)).map_err(|_| AssembleError::Nexthops(next_hops.capacity()))?;
@@ -170,7 +171,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     };
     let (offload, ends) = match settings {
         Some(settings) => {
-            let placement = Some(Placement::new(spread.clone(), secrets.flow));
+            let placement = Some(Placement::new(spread.clone(), Arc::clone(&flow_hash)));
             let settings = Settings { placement, ..settings };
             let (rings, ends) = offload::rings(workers);
             (Some(Offload { settings, rings }), ends.into_iter().map(Some).collect())
@@ -199,7 +200,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
                 spread: spread.clone(),
                 sessions_v4: share(config.limits.sessions),
                 sessions_v6: share(config.limits.sessions6),
-                hash_key: secrets.flow,
+                hash: Arc::clone(&flow_hash),
                 seed: secrets.seed.wrapping_add(number as u64),
                 icmp_per_second: config.limits.icmp_rate.div_ceil(workers as u32),
                 resets_per_second: config.limits.reset_rate.div_ceil(workers as u32),
@@ -465,8 +466,8 @@ impl Secrets {
         };
         Ok(Secrets {
             flow: match machine_id().filter(|_| lasting && seed.is_none()) {
-                Some(id) => ((id >> 64) as u64, id as u64),
-                None => (next()?, next()?),
+                Some(id) => [(id >> 64) as u64, id as u64],
+                None => [next()?, next()?],
             },
             nexthops: [next()?, next()?],
             persistence: [next()?, next()?],

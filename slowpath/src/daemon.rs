@@ -114,10 +114,14 @@ pub enum SessionsError {
 pub struct Settled {
     /// The config file; a reload reads it again.
     pub config_path: PathBuf,
-    /// Memory for packets and sessions is on hugepages.
+    /// Memory for packets is on hugepages.
     pub hugepages: bool,
-    /// Bytes taken for packets and sessions.
+    /// Bytes taken for packets.
     pub memory_bytes: u64,
+    /// Sessions and other large tables are on transparent huge pages.
+    pub tables_hugepages: bool,
+    /// Bytes reserved for large tables.
+    pub tables_bytes: u64,
     /// Most sessions at a time, over all workers.
     pub session_capacity: u64,
 }

@@ -102,7 +102,7 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
         softnic,
         traffic,
     } = assembled;
-    let memory = eal.memory();
+    let (memory, tables) = (eal.memory(), dpdk::LargePages::report());
     let stop = Arc::new(AtomicBool::new(false));
     let counters = parts.iter().map(|worker| Arc::clone(&worker.counters)).collect();
     let cpus = config.workers.cpus.clone();
@@ -123,6 +123,8 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
             config_path: path.to_owned(),
             hugepages: memory.hugepages,
             memory_bytes: memory.total,
+            tables_hugepages: tables.huge > 0,
+            tables_bytes: tables.large as u64,
             session_capacity: capacity,
         },
         started: Instant::now(),
@@ -144,7 +146,7 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
         let spawned = spawn(eal, i, cpu, worker, Arc::clone(&stop), idle);
         threads.push(spawned.map_err(|source| RunError::System { what: "start a worker", source })?);
     }
-    tracing::info!(workers = threads.len(), socket = %admin.display(), %memory, "running");
+    tracing::info!(workers = threads.len(), socket = %admin.display(), %memory, %tables, "running");
     let ended = attend(&daemon, signals, &threads, softnic.as_ref()).await;
     tracing::info!("stopping");
     stop.store(true, Ordering::Relaxed);

@@ -68,6 +68,8 @@ struct rte_mempool *carom_mbuf_pool(const char *name, unsigned int count, unsign
 struct rte_mbuf *carom_mbuf_alloc(struct rte_mempool *pool);
 int carom_mbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
 void carom_mbuf_free(struct rte_mbuf *mbuf);
+/* Frees buffers of one segment and one reference each. */
+void carom_mbuf_free_bulk(struct rte_mbuf **mbufs, unsigned int count);
 /* 0 when the chain became one segment; -1, with nothing changed, when it does not fit its first segment. */
 int carom_mbuf_linearize(struct rte_mbuf *mbuf);
 

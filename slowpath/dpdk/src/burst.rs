@@ -85,7 +85,7 @@ impl<const N: usize> Burst<N> {
         if len > 0 {
             // SAFETY: the first `len` are owned and the length no longer counts them. Mbuf is a pointer to rte_mbuf.
             // `len` fits: it is at most N, which `new` bounds.
-            unsafe { sys::rte_pktmbuf_free_bulk(self.mbufs.as_mut_ptr().cast(), len as u32) }
+            unsafe { sys::carom_mbuf_free_bulk(self.mbufs.as_mut_ptr().cast(), len as u32) }
         }
     }
 

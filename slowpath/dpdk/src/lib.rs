@@ -7,6 +7,8 @@
 //! | [`Port`], [`RxQueue`], [`TxQueue`] | a network device and its queues |
 //! | [`Ring`](ring) | a bounded queue of mbufs between workers |
 //! | [`swx`] | a programmable pipeline: a switch in software |
+//! | [`flow_hash`], [`prefetch_read`] | what the CPU gives, for the core, which has no unsafe code |
+//! | [`LargePages`] | an allocator that puts large tables on huge pages |
 //! | [`LcoreThread`] | a thread DPDK knows, with its own mempool caches |
 //!
 //! Ownership: an [`Mbuf`] frees its buffer when dropped and cannot be cloned. [`TxQueue::send`] takes what the device
@@ -19,10 +21,12 @@
 mod burst;
 mod device;
 mod eal;
+mod hash;
 mod log;
 mod mbuf;
 mod mempool;
 mod os;
+mod pages;
 mod port;
 mod prefetch;
 mod queue;
@@ -35,9 +39,11 @@ mod thread;
 pub use burst::{Burst, Drain};
 pub use device::{Device, DeviceError};
 pub use eal::{Eal, EalConfig, EalError, Memory, MemoryReport};
+pub use hash::flow_hash;
 pub use log::{LogLevel, LogSink};
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolConfig, MempoolError};
+pub use pages::{LargePages, PagesReport};
 pub use port::{Link, Port, PortConfig, PortError, PortInfo, PortStats};
 pub use prefetch::prefetch_read;
 pub use queue::{RxQueue, TxQueue};

@@ -4,8 +4,13 @@ use std::fmt::{Debug, Display};
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::hash::FlowHash;
+
 /// An IP address of one family. Implemented by [`Ipv4Addr`] and [`Ipv6Addr`] only.
 pub trait Addr: Copy + Eq + Ord + Hash + Debug + Display + Send + Sync + Into<IpAddr> + 'static {
+    /// A flow key of this family as words: see [`FlowKey::words`](crate::flow::FlowKey::words).
+    type KeyWords: Copy;
+
     /// Length on the wire in bytes.
     const LEN: usize;
     /// True for IPv6.
@@ -23,6 +28,10 @@ pub trait Addr: Copy + Eq + Ord + Hash + Debug + Display + Send + Sync + Into<Ip
     fn word_sum(self) -> u32;
     /// The address's bits as two 64-bit words, for hashing. IPv4 fills the low half of the second word.
     fn words(self) -> [u64; 2];
+    /// Puts the words of a flow key together; `last` has the ports and the protocol in its five low bytes.
+    fn key_words(src: Self, dst: Self, last: u64) -> Self::KeyWords;
+    /// The hashes of flow keys. The slices are of one length.
+    fn hash_keys(hasher: &(impl FlowHash + ?Sized), keys: &[Self::KeyWords], hashes: &mut [u64]);
     /// The address when `ip` is of this family.
     fn from_ip(ip: IpAddr) -> Option<Self>;
     /// The address with all bits behind the first `len` cleared; itself when `len` is its length or more.
@@ -41,6 +50,8 @@ pub fn same_prefix(a: IpAddr, b: IpAddr, len: u8) -> bool {
 }
 
 impl Addr for Ipv4Addr {
+    type KeyWords = [u64; 2];
+
     const LEN: usize = 4;
     const IS_V6: bool = false;
     const UNSPECIFIED: Self = Ipv4Addr::UNSPECIFIED;
@@ -66,6 +77,16 @@ impl Addr for Ipv4Addr {
         [0, u64::from(self.to_bits())]
     }
 
+    #[inline(always)]
+    fn key_words(src: Self, dst: Self, last: u64) -> [u64; 2] {
+        [u64::from(src.to_bits()) | u64::from(dst.to_bits()) << 32, last | 13 << 56]
+    }
+
+    #[inline(always)]
+    fn hash_keys(hasher: &(impl FlowHash + ?Sized), keys: &[[u64; 2]], hashes: &mut [u64]) {
+        hasher.hash_v4(keys, hashes);
+    }
+
     fn from_ip(ip: IpAddr) -> Option<Self> {
         match ip {
             IpAddr::V4(ip) => Some(ip),
@@ -84,6 +105,8 @@ impl Addr for Ipv4Addr {
 }
 
 impl Addr for Ipv6Addr {
+    type KeyWords = [u64; 5];
+
     const LEN: usize = 16;
     const IS_V6: bool = true;
     const UNSPECIFIED: Self = Ipv6Addr::UNSPECIFIED;
@@ -112,6 +135,17 @@ impl Addr for Ipv6Addr {
     fn words(self) -> [u64; 2] {
         let bits = self.to_bits();
         [(bits >> 64) as u64, bits as u64]
+    }
+
+    #[inline(always)]
+    fn key_words(src: Self, dst: Self, last: u64) -> [u64; 5] {
+        let (src, dst) = (src.words(), dst.words());
+        [src[0], src[1], dst[0], dst[1], last | 37 << 56]
+    }
+
+    #[inline(always)]
+    fn hash_keys(hasher: &(impl FlowHash + ?Sized), keys: &[[u64; 5]], hashes: &mut [u64]) {
+        hasher.hash_v6(keys, hashes);
     }
 
     fn from_ip(ip: IpAddr) -> Option<Self> {

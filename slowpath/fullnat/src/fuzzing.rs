@@ -81,13 +81,13 @@ const KEY: usize = 36;
 pub fn parse(data: &[u8]) {
     fn check<A: Addr>(frame: &[u8], flow: &Flow<A>) {
         let header = if A::IS_V6 { 54 } else { 34 };
-        assert_eq!(flow.l4, header);
-        assert!(flow.l4 < flow.payload && flow.payload <= flow.end && usize::from(flow.end) <= frame.len());
+        assert_eq!(flow.l4(), header);
+        assert!(flow.l4() < flow.payload && flow.payload <= flow.end && usize::from(flow.end) <= frame.len());
         assert_eq!(flow.payload_len(), flow.end - flow.payload);
         if flow.key.proto == Proto::Tcp {
             let segment = tcp::segment(frame, flow);
             assert_eq!(segment.seq_end().wrapping_sub(segment.seq), segment.seq_len());
-            assert_eq!(tcp::option_bytes(frame, flow).len(), usize::from(flow.payload - flow.l4) - tcp::LEN);
+            assert_eq!(tcp::option_bytes(frame, flow).len(), usize::from(flow.payload - flow.l4()) - tcp::LEN);
         }
     }
     both(data, |frame| match parse_frame(frame) {
@@ -113,7 +113,7 @@ pub fn rewrite(data: &[u8]) {
         crate::wire::rewrite::apply(&mut rewritten, &back, &rewrite);
         assert_eq!(verify(&rewritten), verify(frame));
         assert_eq!(rewritten[..14], frame[..14]);
-        assert_eq!(rewritten[26..usize::from(flow.l4) + 4], frame[26..usize::from(flow.l4) + 4]);
+        assert_eq!(rewritten[26..usize::from(flow.l4()) + 4], frame[26..usize::from(flow.l4()) + 4]);
         assert_eq!(rewritten[usize::from(flow.payload)..], frame[usize::from(flow.payload)..]);
     }
     let Some((mut args, frame)) = Args::split(data, KEY) else { return };

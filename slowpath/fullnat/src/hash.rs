@@ -1,24 +1,60 @@
 //! The keyed hash of a flow key.
 //!
 //! Keyed, because clients choose their ports and, with IPv6, much of their address: with a hash they can compute they
-//! could fill one bucket of the [index](crate::index) and turn every lookup into a walk. SipHash is made for such
+//! could fill one bucket of the [index](crate::index) and turn every lookup into a walk. The key is drawn at start and never
+//! leaves the process.
+//!
+//! Which hash it is depends on the machine, so the caller chooses. The one here runs on any: SipHash, made for such
 //! inputs ("SipHash: a fast short-input PRF", Aumasson and Bernstein, 2012); the 1-3 variant keeps its margin for hash
-//! tables and is what Rust's own maps use. The key is drawn at start and never leaves the process.
+//! tables and is what Rust's own maps use.
 
 use crate::addr::Addr;
 use crate::flow::FlowKey;
 
-/// A hash of flow keys that a table is built with.
-pub trait KeyHash {
-    /// The hash of `key`. All 64 bits are used: high bits choose the bucket, low bits the tag.
-    fn hash<A: Addr>(&self, key: &FlowKey<A>) -> u64;
+/// Most keys that are hashed at once.
+pub const GROUP: usize = 8;
+
+/// A hash of flow keys with a secret of its own, of several at once: what one waits for, the others fill. All 64 bits of a
+/// hash are used: high bits choose the bucket, low bits the tag.
+pub trait FlowHash: Send + Sync {
+    /// The hashes of IPv4 keys, in the form of [`FlowKey::words`]. The slices are of one length.
+    fn hash_v4(&self, keys: &[[u64; 2]], hashes: &mut [u64]);
+    /// The same for IPv6.
+    fn hash_v6(&self, keys: &[[u64; 5]], hashes: &mut [u64]);
 }
 
-/// SipHash-1-3 of the 13 bytes of an IPv4 flow key, or the 37 bytes of an IPv6 one: source, destination, source port,
-/// destination port, protocol.
+impl<H: FlowHash + ?Sized> FlowHash for std::sync::Arc<H> {
+    #[inline]
+    fn hash_v4(&self, keys: &[[u64; 2]], hashes: &mut [u64]) {
+        (**self).hash_v4(keys, hashes);
+    }
+
+    #[inline]
+    fn hash_v6(&self, keys: &[[u64; 5]], hashes: &mut [u64]) {
+        (**self).hash_v6(keys, hashes);
+    }
+}
+
+impl<A: Addr> FlowKey<A> {
+    /// The key as words, for hashing: source, destination, source port, destination port and protocol as the bytes of
+    /// little-endian words, and the length in the last byte. 13 bytes make two words, the 37 of IPv6 five.
+    #[inline(always)]
+    pub fn words(&self) -> A::KeyWords {
+        let last = u64::from(self.sport) | u64::from(self.dport) << 16 | (self.proto as u64) << 32;
+        A::key_words(self.src, self.dst, last)
+    }
+
+    /// The hash of this key alone.
+    pub fn hash(&self, hasher: &(impl FlowHash + ?Sized)) -> u64 {
+        let mut hashes = [0];
+        A::hash_keys(hasher, &[self.words()], &mut hashes);
+        hashes[0]
+    }
+}
+
+/// SipHash-1-3 of a flow key, on any machine.
 ///
-/// Both lengths leave 5 bytes for SipHash's last word, which also takes the length, so the whole input is 2 or 5 words
-/// and no byte is buffered.
+/// The last of the [words](FlowKey::words) ends with the length as SipHash's padding does, so no byte is buffered.
 #[derive(Clone, Copy, Debug)]
 pub struct FlowHasher {
     k0: u64,
@@ -54,16 +90,16 @@ impl FlowHasher {
     }
 }
 
-impl KeyHash for FlowHasher {
-    #[inline(always)]
-    fn hash<A: Addr>(&self, key: &FlowKey<A>) -> u64 {
-        let (src, dst) = (key.src.words(), key.dst.words());
-        let last = u64::from(key.sport) | u64::from(key.dport) << 16 | (key.proto as u64) << 32;
-        // The last word's top byte is the length of the input, as SipHash pads.
-        if A::IS_V6 {
-            self.words([src[0], src[1], dst[0], dst[1], last | 37 << 56])
-        } else {
-            self.words([src[1] | dst[1] << 32, last | 13 << 56])
+impl FlowHash for FlowHasher {
+    fn hash_v4(&self, keys: &[[u64; 2]], hashes: &mut [u64]) {
+        for (&key, hash) in keys.iter().zip(hashes) {
+            *hash = self.words(key);
+        }
+    }
+
+    fn hash_v6(&self, keys: &[[u64; 5]], hashes: &mut [u64]) {
+        for (&key, hash) in keys.iter().zip(hashes) {
+            *hash = self.words(key);
         }
     }
 }
@@ -121,7 +157,7 @@ mod tests {
             let mut bytes = [src.to_bits().to_le_bytes(), dst.to_bits().to_le_bytes()].concat();
             ports_and_proto(&key, &mut bytes);
             assert_eq!(bytes.len(), 13);
-            assert_eq!(FlowHasher::new(k0, k1).hash(&key), reference(k0, k1, &bytes));
+            assert_eq!(key.hash(&FlowHasher::new(k0, k1)), reference(k0, k1, &bytes));
 
             let mut v6 = || Ipv6Addr::from_bits(u128::from(rng.u64()) << 64 | u128::from(rng.u64()));
             let (src, dst) = (v6(), v6());
@@ -130,7 +166,7 @@ mod tests {
             let mut bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
             ports_and_proto(&key, &mut bytes);
             assert_eq!(bytes.len(), 37);
-            assert_eq!(FlowHasher::new(k0, k1).hash(&key), reference(k0, k1, &bytes));
+            assert_eq!(key.hash(&FlowHasher::new(k0, k1)), reference(k0, k1, &bytes));
         }
     }
 }

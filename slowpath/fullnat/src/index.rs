@@ -14,8 +14,7 @@
 
 const SLOTS: usize = 8;
 
-/// What an empty slot's value is, so that a candidate taken from an outdated [`Probe`] cannot name an entry that is
-/// gone. No entry may have this value.
+/// What an empty slot's value is. No entry may have this value.
 pub const NO_VALUE: u32 = u32::MAX;
 
 /// A bucket: one cache line. Outside it is only something to prefetch.
@@ -83,6 +82,13 @@ impl Bucket {
         self.values[slot] = value;
     }
 
+    /// The first value with this tag; [`NO_VALUE`] when there is none.
+    #[inline(always)]
+    fn first(&self, tag: u16) -> u32 {
+        let slots = self.matching(tag);
+        if slots.is_empty() { NO_VALUE } else { self.values[slots.first()] }
+    }
+
     #[inline(always)]
     fn passed_by(&self, tag: u16) -> bool {
         self.passed[class(tag)] != 0
@@ -103,12 +109,23 @@ fn tag(hash: u64) -> u16 {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct IndexFull;
 
-/// A look at a hash's home bucket, by [`Index::probe`].
+/// A look at a hash's home bucket, by [`Index::probe`], or at the one behind.
 #[derive(Clone, Copy, Debug)]
 pub struct Probe {
     home: u32,
+    /// The first value found with the tag, unverified, or [`NO_VALUE`].
+    value: u32,
     tag: u16,
-    slots: Slots,
+    /// Nothing with the tag is in the home bucket, but may be in the one behind.
+    passed: bool,
+}
+
+impl Probe {
+    /// The first value that was found with the hash's tag, unverified; [`NO_VALUE`] when there was none.
+    #[inline(always)]
+    pub fn value(&self) -> u32 {
+        self.value
+    }
 }
 
 /// The index. See the [module](self).
@@ -118,11 +135,12 @@ pub struct Index {
 }
 
 impl Index {
-    /// An index for `entries` entries, of which at most 80 % of the slots are filled then. All memory is taken and
-    /// touched here: 10 bytes per entry.
+    /// An index for `entries` entries, which fill two thirds of the slots. All memory is taken and touched here: 12 bytes
+    /// per entry.
     pub fn new(entries: usize) -> Self {
-        // Beyond 80 % of 8-slot buckets, lookups that need a second line become frequent.
-        let buckets = (entries * 10).div_ceil(SLOTS * 8).max(1);
+        // One entry in thirty is not in its home bucket then, one in two hundred not in the next either. At 80 % it would be
+        // one in twelve and one in thirty.
+        let buckets = (entries * 3).div_ceil(SLOTS * 2).max(1);
         assert!(u32::try_from(buckets).is_ok(), "{entries} entries are more than an index can hold");
         Index { buckets: vec![Bucket::EMPTY; buckets].into_boxed_slice(), len: 0 }
     }
@@ -164,32 +182,48 @@ impl Index {
         &self.buckets[self.home(hash)]
     }
 
-    /// Reads the tags of the hash's home bucket. Probing a whole burst before the first [`Index::resolve`] lets the
-    /// bucket loads overlap.
+    /// Looks for the hash's tag in its home bucket. Probing a whole burst before the first [`Index::resolve`] lets the
+    /// bucket loads overlap, and those of what the values name.
     #[inline(always)]
     pub fn probe(&self, hash: u64) -> Probe {
         let (home, tag) = (self.home(hash), tag(hash));
-        Probe { home: home as u32, tag, slots: self.buckets[home].matching(tag) }
+        let bucket = &self.buckets[home];
+        let value = bucket.first(tag);
+        Probe { home: home as u32, tag, value, passed: value == NO_VALUE && bucket.passed_by(tag) }
     }
 
-    /// The first value in the home bucket that the probe's tag matches, unverified: worth touching what it names
-    /// before the first [`Index::resolve`] of the burst. [`NO_VALUE`] when there is none.
+    /// The bucket behind the home bucket when [`Index::probe_behind`] should look there, to be prefetched.
     #[inline(always)]
-    pub fn candidate(&self, probe: &Probe) -> u32 {
-        match self.buckets.get(probe.home as usize) {
-            Some(bucket) if !probe.slots.is_empty() => bucket.values[probe.slots.first()],
-            _ => NO_VALUE,
+    pub fn behind(&self, probe: &Probe) -> Option<&Bucket> {
+        if probe.passed { self.buckets.get(self.next(probe.home as usize)) } else { None }
+    }
+
+    /// Looks for the tag in the bucket behind when it was not in the home bucket and may be there, as for one entry in
+    /// twenty. True when it did and found something.
+    #[inline(always)]
+    pub fn probe_behind(&self, probe: &mut Probe) -> bool {
+        match self.behind(probe) {
+            Some(bucket) => {
+                probe.value = bucket.first(probe.tag);
+                probe.value != NO_VALUE
+            }
+            None => false,
         }
     }
 
-    /// The value of the probed hash for which `verify` is true. The index may have changed since the probe was made.
+    /// The value of the probed hash for which `verify` is true. The index may have changed since the probe was made, so
+    /// `verify` must not be true for what is not in the index.
     #[inline(always)]
     pub fn resolve(&self, probe: &Probe, mut verify: impl FnMut(u32) -> bool) -> Option<u32> {
-        let first = self.candidate(probe);
-        // An outdated probe may name a slot that is empty now; otherwise, what verifies is right whenever it was put.
-        if first != NO_VALUE && verify(first) {
-            return Some(first);
+        if probe.value != NO_VALUE && verify(probe.value) {
+            return Some(probe.value);
         }
+        self.resolve_anew(probe, verify)
+    }
+
+    /// The probe found another entry with the tag, or none, or what there was then.
+    #[cold]
+    fn resolve_anew(&self, probe: &Probe, verify: impl FnMut(u32) -> bool) -> Option<u32> {
         self.walk(probe.home as usize, probe.tag, verify).map(|(_, _, value)| value)
     }
 
@@ -373,10 +407,29 @@ mod tests {
         index.insert(7, 1).unwrap();
         assert_eq!(index.resolve(&probe, |v| v == 1), Some(1), "inserted after the probe");
         let probe = index.probe(7);
-        assert_eq!(index.candidate(&probe), 1);
+        assert_eq!(probe.value(), 1);
         assert!(index.remove(7, 1));
-        assert_eq!(index.candidate(&probe), NO_VALUE);
-        assert_eq!(index.resolve(&probe, |_| true), None, "removed after the probe");
+        assert_eq!(index.resolve(&probe, |_| false), None, "removed after the probe");
+    }
+
+    #[test]
+    fn a_probe_looks_behind_a_full_bucket() {
+        let mut index = Index::new(40);
+        for value in 0..SLOTS as u32 {
+            // One bucket, other tags.
+            index.insert(u64::from(value) + 2, value).unwrap();
+        }
+        let mut probe = index.probe(1);
+        assert!(index.behind(&probe).is_none() && !index.probe_behind(&mut probe), "nothing passed the bucket");
+        index.insert(1, 100).unwrap();
+        let mut probe = index.probe(1);
+        assert_eq!(probe.value(), NO_VALUE);
+        assert!(index.behind(&probe).is_some() && index.probe_behind(&mut probe));
+        assert_eq!((probe.value(), index.resolve(&probe, |v| v == 100)), (100, Some(100)));
+        // Of the same class: passed by as well, not there.
+        let mut probe = index.probe(9 + SLOTS as u64);
+        assert!(index.behind(&probe).is_some() && !index.probe_behind(&mut probe));
+        assert_eq!(index.resolve(&probe, |_| true), None);
     }
 
     #[test]

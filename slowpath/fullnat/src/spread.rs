@@ -1,8 +1,11 @@
 //! Which worker owns a flow. Both directions of a session meet on one worker; this says which, from the packet alone.
 
+use std::fmt;
+use std::sync::Arc;
+
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey};
-use crate::hash::{FlowHasher, KeyHash};
+use crate::hash::FlowHash;
 use crate::id::{IfaceId, LPort, WorkerId};
 use crate::offload::{AnyEnds, Ends};
 use crate::plan::Plan;
@@ -56,11 +59,11 @@ impl Spread {
 
     /// The worker at which both directions of a session meet that was made elsewhere; none: they do not. Packets come by
     /// the interfaces that the plan would answer them by: `back` is that to the client.
-    fn home<A: Addr>(&self, plan: &Plan, hasher: &FlowHasher, ends: &Ends<A>, back: IfaceId) -> Option<WorkerId> {
+    fn home<A: Addr>(&self, plan: &Plan, hash: &dyn FlowHash, ends: &Ends<A>, back: IfaceId) -> Option<WorkerId> {
         let there = plan.routes.lookup(ends.server)?.iface;
         let owner = self.outbound(WorkerId(0), there, &ends.key(Direction::Outbound));
         let inbound = ends.key(Direction::Inbound);
-        (self.inbound(owner, back, &inbound, hasher.hash(&inbound)) == owner).then_some(owner)
+        (self.inbound(owner, back, &inbound, inbound.hash(hash)) == owner).then_some(owner)
     }
 
     fn queue<A: Addr>(ifaces: &[RssSpread], here: WorkerId, iface: IfaceId, key: &FlowKey<A>) -> WorkerId {
@@ -69,23 +72,30 @@ impl Spread {
 }
 
 /// Says for any session which worker it belongs to.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Placement {
     spread: Spread,
-    hasher: FlowHasher,
+    hash: Arc<dyn FlowHash>,
+}
+
+impl fmt::Debug for Placement {
+    /// Without the hash, which has a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Placement").field("spread", &self.spread).finish_non_exhaustive()
+    }
 }
 
 impl Placement {
-    /// For workers that share sessions by `spread`, and hash keys with `hash_key`.
-    pub fn new(spread: Spread, hash_key: (u64, u64)) -> Self {
-        Placement { spread, hasher: FlowHasher::new(hash_key.0, hash_key.1) }
+    /// For workers that share sessions by `spread`, and have this flow hash.
+    pub fn new(spread: Spread, hash: Arc<dyn FlowHash>) -> Self {
+        Placement { spread, hash }
     }
 
     /// The worker of a session; none: its directions do not meet at one. `back` is the interface to the client.
     pub fn home(&self, plan: &Plan, ends: &AnyEnds, back: IfaceId) -> Option<WorkerId> {
         match ends {
-            AnyEnds::V4(ends) => self.spread.home(plan, &self.hasher, ends, back),
-            AnyEnds::V6(ends) => self.spread.home(plan, &self.hasher, ends, back),
+            AnyEnds::V4(ends) => self.spread.home(plan, &*self.hash, ends, back),
+            AnyEnds::V6(ends) => self.spread.home(plan, &*self.hash, ends, back),
         }
     }
 }

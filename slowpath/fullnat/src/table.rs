@@ -5,15 +5,19 @@
 //!                                                                         Cold (20), wheel links (8): arrays beside
 //! ```
 //!
-//! Everything is sized at start and never moves: 116 bytes per IPv4 session and 180 per IPv6 session. The index
+//! Everything is sized at start and never moves: 120 bytes per IPv4 session and 184 per IPv6 session. The index
 //! is touched at start; the arrays page by page, as the number of sessions first reaches them.
 //!
-//! For a burst: hash all keys and prefetch their [buckets](SessionTable::bucket), [probe](SessionTable::probe) all and prefetch
-//! the [candidates](SessionTable::candidate), then [`SessionTable::resolve`] each: the cache misses of each step overlap.
+//! For a burst: [hash](SessionTable::hash_all) the keys and prefetch their [buckets](SessionTable::bucket),
+//! [probe](SessionTable::probe) them and prefetch the [candidates](SessionTable::candidate), look
+//! [behind](SessionTable::probe_behind) where that is called for, then [`SessionTable::resolve`] each. With enough other
+//! packets between the steps of one, no step waits for memory.
+
+use std::sync::Arc;
 
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey};
-use crate::hash::{FlowHasher, KeyHash};
+use crate::hash::FlowHash;
 use crate::index::{Bucket, Index, NO_VALUE, Probe};
 use crate::offload;
 use crate::session::{Cold, Session};
@@ -67,7 +71,7 @@ pub struct Placed {
 }
 
 /// The table. See the [module](self).
-pub struct SessionTable<A, H = FlowHasher> {
+pub struct SessionTable<A, H = Arc<dyn FlowHash>> {
     hasher: H,
     index: Index,
     slab: Vec<Session<A>>,
@@ -78,7 +82,7 @@ pub struct SessionTable<A, H = FlowHasher> {
     max: usize,
 }
 
-impl<A: Addr, H: KeyHash> SessionTable<A, H> {
+impl<A: Addr, H: FlowHash> SessionTable<A, H> {
     /// A table for at most `max_sessions`, whose clock is at `now`.
     ///
     /// # Panics
@@ -117,9 +121,14 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
     }
 
     /// The key's hash.
-    #[inline(always)]
     pub fn hash(&self, key: &FlowKey<A>) -> u64 {
-        self.hasher.hash(key)
+        key.hash(&self.hasher)
+    }
+
+    /// First step of a burst: the hashes of keys in the form of [`FlowKey::words`]. The slices are of one length.
+    #[inline(always)]
+    pub fn hash_all(&self, keys: &[A::KeyWords], hashes: &mut [u64]) {
+        A::hash_keys(&self.hasher, keys, hashes);
     }
 
     /// The line of the index that [`SessionTable::probe`] reads, to be prefetched.
@@ -128,17 +137,30 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
         self.index.bucket(hash)
     }
 
-    /// First step of a burst: reads the hash's line of the index.
+    /// Second step of a burst: reads the hash's line of the index.
     #[inline(always)]
     pub fn probe(&self, hash: u64) -> Probe {
         self.index.probe(hash)
     }
 
-    /// Second step of a burst: the session that the probe likely found, not verified, to be prefetched.
+    /// The session that the probe likely found, not verified, to be prefetched.
     #[inline(always)]
     pub fn candidate(&self, probe: &Probe) -> Option<&Session<A>> {
-        let (idx, _) = SessionIdx::of_value(self.index.candidate(probe));
+        let (idx, _) = SessionIdx::of_value(probe.value());
         self.slab.get(idx.0 as usize)
+    }
+
+    /// The line of the index that [`SessionTable::probe_behind`] reads, if any, to be prefetched.
+    #[inline(always)]
+    pub fn behind(&self, probe: &Probe) -> Option<&Bucket> {
+        self.index.behind(probe)
+    }
+
+    /// Third step of a burst, mostly none: looks behind a bucket that was full. True when there is a new
+    /// [candidate](SessionTable::candidate).
+    #[inline(always)]
+    pub fn probe_behind(&self, probe: &mut Probe) -> bool {
+        self.index.probe_behind(probe)
     }
 
     /// Last step of a burst: the session and direction of the probed key. The table may have changed since the probe.
@@ -156,7 +178,8 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
     #[inline(always)]
     fn verify(&self, key: &FlowKey<A>, value: u32) -> bool {
         let (idx, direction) = SessionIdx::of_value(value);
-        self.slab.get(idx.0 as usize).is_some_and(|session| session.matches(direction, key))
+        // A probe may be of a time when there was a session.
+        self.get(idx).is_some_and(|session| session.matches(direction, key))
     }
 
     /// The session at `idx`, if there is one.
@@ -244,7 +267,7 @@ impl<A: Addr, H: KeyHash> SessionTable<A, H> {
             }
         }
         for (direction, hash) in directions.into_iter().zip(hashes) {
-            // Cannot fail: the index has a slot and a quarter for each direction of each session.
+            // Cannot fail: the index has a slot and a half for each direction of each session.
             let inserted = self.index.insert(hash, idx.value(direction));
             debug_assert!(inserted.is_ok());
         }

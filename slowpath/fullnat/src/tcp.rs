@@ -243,8 +243,19 @@ impl Conn {
     }
 
     /// Takes a segment of either direction into account. UDP sessions have no segments; nothing changes for them.
-    #[inline]
+    #[inline(always)]
     pub fn on_segment(&mut self, direction: Direction, segment: &Segment) -> Outcome {
+        const NOT_PLAIN: TcpFlags = TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0);
+        // Nearly every segment there is; the compiler leaves a few comparisons of it.
+        if self.state == State::Established && self.flags & PASSED_BY == 0 && !segment.flags.any(NOT_PLAIN) {
+            self.on_ack(direction, segment);
+            return Outcome { from: State::Established, to: State::Established, event: Event::None };
+        }
+        self.on_notable_segment(direction, segment)
+    }
+
+    #[inline(never)]
+    fn on_notable_segment(&mut self, direction: Direction, segment: &Segment) -> Outcome {
         let from = self.state;
         if from == State::Close && self.is_lost() && !segment.flags.has(TcpFlags::RST) {
             self.revive();
@@ -382,7 +393,7 @@ impl Conn {
     }
 
     /// Tracks a segment without SYN and RST, and the closing of the connection.
-    #[inline]
+    #[inline(always)]
     fn on_ack(&mut self, direction: Direction, segment: &Segment) {
         let (own, peer) = sides(direction);
         let end = segment.seq_end();

@@ -53,7 +53,7 @@ const fn gauge(name: &'static str, labels: &'static str, help: &'static str) -> 
 const BUILD_INFO: Metric = gauge("carom_build_info", "version target", "Always 1; the labels tell what runs.");
 const UPTIME: Metric = gauge("carom_uptime_seconds", "", "Seconds since the daemon started.");
 const GENERATION: Metric = gauge("carom_config_generation", "", "Counts the configs put in force; the first is 1.");
-const MEMORY: Metric = gauge("carom_memory_bytes", "hugepages", "Bytes taken for packets and sessions at the start.");
+const MEMORY: Metric = gauge("carom_memory_bytes", "hugepages", "Bytes taken for packets at the start.");
 const BUFFERS: Metric =
     gauge("carom_packet_buffers", "state", "Packet buffers: free, and used by frames, rings and devices.");
 const CAPACITY: Metric = gauge("carom_session_capacity", "", "Most sessions at a time, over all workers.");

@@ -69,14 +69,18 @@ pub struct Status {
     pub target: String,
     /// How the offload stands; absent without target, and when the offload manager has ended.
     pub offload: Option<Offload>,
-    /// Packets and sessions are on hugepages.
+    /// Packets are on hugepages.
     pub hugepages: bool,
-    /// Bytes taken for packets and sessions at the start.
+    /// Bytes taken for packets at the start.
     pub memory_bytes: u64,
     /// Packet buffers that are free.
     pub buffers_free: u64,
     /// Packet buffers that frames, rings and devices hold.
     pub buffers_used: u64,
+    /// Sessions and other large tables are on transparent huge pages.
+    pub tables_hugepages: bool,
+    /// Bytes reserved for large tables at the start; pages come as they are first used.
+    pub tables_bytes: u64,
     /// Workers.
     pub workers: usize,
     /// Interfaces.

@@ -61,6 +61,8 @@ pub fn status(source: &impl Source, target: &TargetState) -> Status {
         memory_bytes: settled.memory_bytes,
         buffers_free,
         buffers_used,
+        tables_hugepages: settled.tables_hugepages,
+        tables_bytes: settled.tables_bytes,
         workers: source.counters().len(),
         interfaces: plan.interfaces.len(),
         services: plan.services().count(),

@@ -11,7 +11,6 @@ use fullnat::addr::Addr;
 use fullnat::counters::Counters;
 use fullnat::flow::FlowKey;
 use fullnat::forward::{Forwarder, Setup};
-use fullnat::hash::{FlowHasher, KeyHash};
 use fullnat::id::{IfaceId, Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
 use fullnat::neighbor::Neighbors;
 use fullnat::persistence::Persistence;
@@ -38,7 +37,7 @@ const SESSIONS_PER_LIP: u32 = 400_000;
 pub const VPORT: u16 = 80;
 /// The real servers' port.
 pub const RPORT: u16 = 8080;
-const HASH_KEY: (u64, u64) = (0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908);
+const HASH_KEY: [u64; 2] = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
 const OUR_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
 /// The routers' MAC addresses, by interface.
 pub const PEER_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 1, 1]), Mac([2, 0, 0, 0, 1, 2])];
@@ -140,11 +139,11 @@ impl Shared {
         if self.wish.workers == 1 {
             return Vec::new();
         }
-        let (hasher, spread) = (FlowHasher::new(HASH_KEY.0, HASH_KEY.1), self.spread());
+        let (hasher, spread) = (dpdk::flow_hash(HASH_KEY), self.spread());
         let is_mine = |&n: &u32| {
             let (src, sport) = client::<A>(n);
             let key = FlowKey { src, dst: A::host(3, 0), sport, dport: VPORT, proto: self.wish.proto };
-            spread.inbound(WorkerId(number), IfaceId(0), &key, hasher.hash(&key)) == WorkerId(number)
+            spread.inbound(WorkerId(number), IfaceId(0), &key, key.hash(&*hasher)) == WorkerId(number)
         };
         (0..).filter(is_mine).take(self.sessions_each() as usize).collect()
     }
@@ -179,7 +178,7 @@ impl Shared {
             spread: self.spread(),
             sessions_v4: per_family(false),
             sessions_v6: per_family(true),
-            hash_key: HASH_KEY,
+            hash: dpdk::flow_hash(HASH_KEY),
             seed: u64::from(number) + 1,
             icmp_per_second: 0,
             resets_per_second: 0,

@@ -109,12 +109,13 @@ impl View for Status {
                 numbers.count(o.sessions)
             ),
         };
-        let pages = if self.hugepages { "on hugepages" } else { "on ordinary pages" };
+        let pages = |huge| if huge { "on hugepages" } else { "on ordinary pages" };
         let lines = [
             ("carom", format!("{}, up {}, pid {}", self.version, duration(self.uptime_ms), self.pid)),
             ("config", format!("{}, generation {}", self.config_path.display(), self.generation)),
             ("target", target),
-            ("memory", format!("{} {pages}", memory(self.memory_bytes))),
+            ("packets", format!("{} {}", memory(self.memory_bytes), pages(self.hugepages))),
+            ("tables", format!("{} {}", memory(self.tables_bytes), pages(self.tables_hugepages))),
             ("workers", format!("{} on {}", self.workers, plural(self.interfaces, "interface"))),
             ("services", format!("{} with {}", self.services, plural(self.servers, "real server"))),
             (

@@ -196,6 +196,8 @@ impl Fake {
                 config_path: "/etc/carom/carom.toml".into(),
                 hugepages: true,
                 memory_bytes: 512 << 20,
+                tables_hugepages: true,
+                tables_bytes: 96 << 20,
                 session_capacity: 1_000_000,
             },
             plan: Mutex::new(Arc::new(plan(1))),

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use carom::offload::Settings;
 use carom_p4::{Key, NexthopKey};
 use fullnat::flow::Direction;
+use fullnat::hash::FlowHasher;
 use fullnat::id::NexthopId;
 use fullnat::offload::{Adoption, AnyEnds, Counted, Request, Threshold, Verdict};
 use fullnat::ports::LportOwners;
@@ -53,7 +55,7 @@ async fn delete_one(target: &FakeTarget) {
 }
 
 fn adopting(target: &FakeTarget) -> Settings {
-    let placement = Some(Placement::new(Spread::Sticky(LportOwners::new(1)), (1, 2)));
+    let placement = Some(Placement::new(Spread::Sticky(LportOwners::new(1)), Arc::new(FlowHasher::new(1, 2))));
     Settings { placement, election_id: 9, ..settings(target.address()) }
 }
 
@@ -172,7 +174,7 @@ async fn a_target_that_cannot_be_reached_holds_sessions_back_for_a_while_only() 
     let target = target().await;
     let address = target.address();
     drop(target);
-    let placement = Some(Placement::new(Spread::Sticky(LportOwners::new(1)), (1, 2)));
+    let placement = Some(Placement::new(Spread::Sticky(LportOwners::new(1)), Arc::new(FlowHasher::new(1, 2))));
     let rig = Rig::start(Settings { placement, ..settings(address) });
     assert!(rig.gate.is_held());
     until(|| !rig.gate.is_held()).await;

@@ -205,7 +205,7 @@ impl Rig {
                 spread: Spread::Software(LportOwners::new(workers)),
                 sessions_v4: sessions,
                 sessions_v6: 16,
-                hash_key: (5, 6),
+                hash: Arc::new(fullnat::hash::FlowHasher::new(5, 6)),
                 seed: 7,
                 icmp_per_second: 100,
                 resets_per_second: 100,

@@ -34,7 +34,7 @@ impl<F: Frame> Desk<F> {
         if flow.ttl <= 1 {
             return self.ttl_exceeded(rx, frame, flow, out);
         }
-        let Some(session) = family.sessions.get_mut(idx) else {
+        let Some(mut session) = family.sessions.get_mut(idx) else {
             return self.counters.count_drop(DropReason::NoSession);
         };
         if flow.key.proto == Proto::Tcp {
@@ -48,9 +48,10 @@ impl<F: Frame> Desk<F> {
             }
             if outcome.changed() || outcome.event != Event::None {
                 self.note(rx, family, idx, &outcome, out);
+                let Some(same) = family.sessions.get_mut(idx) else { return };
+                session = same;
             }
         }
-        let Some(session) = family.sessions.get_mut(idx) else { return };
         session.touch(direction, rx.now);
         let rewrite = session.rewrite(direction);
         let toa = session.wants_toa();
@@ -61,7 +62,8 @@ impl<F: Frame> Desk<F> {
         let Some(hop) = self.neighbors.hop(rewrite.nexthop) else {
             return self.counters.count_drop(DropReason::NeighborFailed);
         };
-        let mtu = rx.plan.interface(hop.iface).mtu;
+        let interface = rx.plan.interface(hop.iface);
+        let (mtu, from) = (interface.mtu, interface.mac);
         if flow.ip_len() > mtu {
             return self.too_big(rx, frame, flow, mtu, out);
         }
@@ -74,8 +76,14 @@ impl<F: Frame> Desk<F> {
                 Direction::Outbound => {}
             }
         }
-        rewrite::apply(frame.bytes_mut(), flow, &rewrite);
-        self.emit(rx, rewrite.nexthop, hop, frame, out);
+        let bytes = frame.bytes_mut();
+        rewrite::apply(bytes, flow, &rewrite);
+        if let Some(to) = hop.mac {
+            ethernet::set_addresses(bytes, to, from);
+            out.transmit(hop.iface, frame);
+        } else {
+            self.wait(rx, rewrite.nexthop, hop.iface, frame);
+        }
         if for_target {
             self.consider(rx, family, idx, len, out);
         }
@@ -118,7 +126,6 @@ impl<F: Frame> Desk<F> {
     }
 
     /// Sends a rewritten packet to a next hop, or keeps it until the hop's MAC address is known.
-    #[inline(always)]
     pub(super) fn emit(&mut self, rx: Rx<'_>, nexthop: NexthopId, hop: Hop, mut frame: F, out: &mut impl Output<F>) {
         match hop.mac {
             Some(mac) => {

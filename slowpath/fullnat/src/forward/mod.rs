@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  receive ─▶ parse ─▶ hash ─▶ probe index ─▶ find ─┬ hit ──▶ track TCP ▸ TOA ▸ rewrite ▸ next hop ─▶ transmit
-//!   every frame of a burst passes a stage           └ miss ─▶ another worker's? ─▶ hand over
-//!   before the first frame enters the next                    service ▸ admission ▸ scheduler ▸ local port
+//!   eight packets pass a stage together, and        └ miss ─▶ another worker's? ─▶ hand over
+//!   others are between it and their next one                  service ▸ admission ▸ scheduler ▸ local port
 //!                                                             ▸ session ─▶ enter ─▶ as a hit
 //!  ICMP ─▶ echo answered, error translated by the session of the packet inside
 //!  ARP, neighbour discovery ─▶ answered for our addresses, learned for next hops
@@ -39,7 +39,7 @@ pub use self::show::{PortView, SessionView};
 use crate::addr::Addr;
 use crate::counters::Counters;
 use crate::frame::Frame;
-use crate::hash::FlowHasher;
+use crate::hash::{FlowHash, GROUP};
 use crate::id::{IfaceId, WorkerId};
 use crate::index::Probe;
 use crate::neighbor::{Housekeeper, Neighbors, PendingQueue, Probes};
@@ -58,7 +58,6 @@ use crate::wire::{Flow, Mac, Packet, ethernet, flow_v4, flow_v6, parse};
 pub const BURST: usize = 32;
 
 /// What a forwarder is given when it starts, and keeps.
-#[derive(Debug)]
 pub struct Setup {
     /// The worker it runs on. Worker 0 also keeps the next-hop table fresh for all.
     pub worker: WorkerId,
@@ -68,8 +67,8 @@ pub struct Setup {
     pub sessions_v4: usize,
     /// Most IPv6 sessions.
     pub sessions_v6: usize,
-    /// Keys of the flow hash: the same on all workers, unknown to clients.
-    pub hash_key: (u64, u64),
+    /// The flow hash, of a key unknown to clients: the same on all workers.
+    pub hash: Arc<dyn FlowHash>,
     /// Seed of this worker's choices: first local ports, scheduler offsets.
     pub seed: u64,
     /// ICMP errors and echo replies per second.
@@ -141,10 +140,17 @@ struct Rx<'a> {
     plan: &'a Plan,
 }
 
-/// Parsed frames of one family, side by side, on their way through the stages.
+/// Parsed frames of one family on their way through the stages.
 struct Batch<F, A> {
     frames: ArrayVec<F, BURST>,
+    lookup: Lookup<A>,
+}
+
+/// What the stages made of a batch. Each list is as long as that stage has come.
+struct Lookup<A> {
     flows: ArrayVec<Flow<A>, BURST>,
+    hashes: ArrayVec<u64, BURST>,
+    probes: ArrayVec<Probe, BURST>,
 }
 
 /// A parsed frame that left the others' way.
@@ -157,10 +163,9 @@ struct Arrival<F, A> {
 impl<F: Frame> Forwarder<F> {
     /// A forwarder without sessions. Takes the memory of its tables now, and none later.
     pub fn new(setup: Setup) -> Self {
-        let hasher = FlowHasher::new(setup.hash_key.0, setup.hash_key.1);
         let (v4, v6) = (
-            Family::new(setup.sessions_v4, hasher, setup.seed, setup.now, &setup.neighbors),
-            Family::new(setup.sessions_v6, hasher, setup.seed ^ 1, setup.now, &setup.neighbors),
+            Family::new(setup.sessions_v4, Arc::clone(&setup.hash), setup.seed, setup.now, &setup.neighbors),
+            Family::new(setup.sessions_v6, setup.hash, setup.seed ^ 1, setup.now, &setup.neighbors),
         );
         let mut forwarder = Forwarder {
             plan: Arc::clone(&setup.plan),
@@ -207,19 +212,16 @@ impl<F: Frame> Forwarder<F> {
         let mut frames = frames.into_iter();
         let (mut burst, mut batch_v4, mut batch_v6) = (ArrayVec::<F, BURST>::new(), Batch::new(), Batch::new());
         loop {
-            burst.extend(frames.by_ref().take(BURST));
-            for frame in &burst {
-                frame.prefetch_start();
-            }
+            burst.extend(frames.by_ref().take(BURST).inspect(F::prefetch_start));
             let taken = burst.len();
             for frame in burst.drain(..) {
                 let bytes = frame.bytes();
                 if ethernet::destination(bytes) != mac {
                     desk.other(rx, v4, v6, frame, out);
                 } else if let Some(flow) = flow_v4(bytes) {
-                    batch_v4.push(frame, flow);
+                    batch_v4.push(frame, flow, &v4.sessions);
                 } else if let Some(flow) = flow_v6(bytes) {
-                    batch_v6.push(frame, flow);
+                    batch_v6.push(frame, flow, &v6.sessions);
                 } else {
                     desk.other(rx, v4, v6, frame, out);
                 }
@@ -235,20 +237,76 @@ impl<F: Frame> Forwarder<F> {
 
 impl<F: Frame, A: Addr> Batch<F, A> {
     fn new() -> Self {
-        Batch { frames: ArrayVec::new(), flows: ArrayVec::new() }
+        let lookup = Lookup { flows: ArrayVec::new(), hashes: ArrayVec::new(), probes: ArrayVec::new() };
+        Batch { frames: ArrayVec::new(), lookup }
     }
 
+    /// Takes a parsed frame, and those before it a stage further.
     #[inline(always)]
-    fn push(&mut self, frame: F, flow: Flow<A>) {
+    fn push(&mut self, frame: F, flow: Flow<A>, sessions: &SessionTable<A>) {
         self.frames.push(frame);
-        self.flows.push(flow);
+        self.lookup.flows.push(flow);
+        let len = self.lookup.flows.len();
+        if len.is_multiple_of(GROUP) {
+            self.lookup.hash::<F>(sessions);
+            self.lookup.probe::<F>(sessions, len - GROUP);
+        }
+    }
+}
+
+impl<A: Addr> Lookup<A> {
+    /// Hashes the keys that are not hashed yet, and asks for their lines of the index.
+    #[inline(always)]
+    fn hash<F: Frame>(&mut self, sessions: &SessionTable<A>) {
+        for flows in self.flows[self.hashes.len()..].chunks(GROUP) {
+            let keys: ArrayVec<_, GROUP> = flows.iter().map(|flow| flow.key.words()).collect();
+            let mut hashes = [0; GROUP];
+            let hashes = &mut hashes[..keys.len()];
+            sessions.hash_all(&keys, hashes);
+            for &hash in &*hashes {
+                F::prefetch(sessions.bucket(hash));
+                self.hashes.push(hash);
+            }
+        }
+    }
+
+    /// Looks up the packets before `end`, and asks for the lines of their sessions.
+    #[inline(always)]
+    fn probe<F: Frame>(&mut self, sessions: &SessionTable<A>, end: usize) {
+        for at in self.probes.len()..end.min(self.hashes.len()) {
+            let probe = sessions.probe(self.hashes[at]);
+            if let Some(session) = sessions.candidate(&probe) {
+                F::prefetch(session);
+            } else if let Some(behind) = sessions.behind(&probe) {
+                F::prefetch(behind);
+            }
+            self.probes.push(probe);
+        }
+    }
+
+    fn clear(&mut self) {
+        self.flows.clear();
+        self.hashes.clear();
+        self.probes.clear();
+    }
+
+    /// Looks for a group of packets, from `start` on, behind the buckets that were too full for their sessions.
+    #[inline(always)]
+    fn probe_behind<F: Frame>(&mut self, sessions: &SessionTable<A>, start: usize) {
+        for probe in self.probes.iter_mut().skip(start).take(GROUP) {
+            if sessions.probe_behind(probe)
+                && let Some(session) = sessions.candidate(probe)
+            {
+                F::prefetch(session);
+            }
+        }
     }
 }
 
 impl<A: Addr> Family<A> {
-    fn new(sessions: usize, hasher: FlowHasher, seed: u64, now: Time, neighbors: &Neighbors) -> Self {
+    fn new(sessions: usize, hash: Arc<dyn FlowHash>, seed: u64, now: Time, neighbors: &Neighbors) -> Self {
         Family {
-            sessions: SessionTable::new(sessions, hasher, now),
+            sessions: SessionTable::new(sessions, hash, now),
             ports: PortSpaces::new(0, seed),
             hops: Hops::new(neighbors),
         }
@@ -256,7 +314,8 @@ impl<A: Addr> Family<A> {
 }
 
 impl<F: Frame> Desk<F> {
-    /// The stages after parsing: hash, probe, find, then each packet by itself. Leaves the batch empty.
+    /// The stages that are left, in which each packet is by itself, while those behind it are looked up. Leaves the batch
+    /// empty.
     #[inline]
     fn flows<A: Addr>(
         &mut self,
@@ -265,32 +324,30 @@ impl<F: Frame> Desk<F> {
         batch: &mut Batch<F, A>,
         out: &mut impl Output<F>,
     ) {
-        let mut hashes = ArrayVec::<u64, BURST>::new();
-        for flow in &batch.flows {
-            let hash = family.sessions.hash(&flow.key);
-            F::prefetch(family.sessions.bucket(hash));
-            hashes.push(hash);
-        }
-        let mut probes = ArrayVec::<Probe, BURST>::new();
-        for &hash in &hashes {
-            let probe = family.sessions.probe(hash);
-            if let Some(session) = family.sessions.candidate(&probe) {
-                F::prefetch(session);
-            }
-            probes.push(probe);
-        }
+        let Batch { frames, lookup } = batch;
+        lookup.hash::<F>(&family.sessions);
+        let sessions = &family.sessions;
+        lookup.probe::<F>(sessions, 2 * GROUP);
+        lookup.probe_behind::<F>(sessions, 0);
         let mut misses = ArrayVec::<_, BURST>::new();
-        for (((frame, flow), probe), hash) in batch.frames.drain(..).zip(&mut batch.flows).zip(&probes).zip(&hashes) {
-            // Looked up only now, and not once for all: an earlier packet of the burst may have closed it.
-            match family.sessions.resolve(&flow.key, probe) {
-                Some(found) => self.hit(rx, family, found, frame, flow, out),
-                None => misses.push(Arrival { frame, flow: *flow, hash: *hash }),
+        let (len, mut frames) = (frames.len(), frames.drain(..));
+        for start in (0..len).step_by(GROUP) {
+            lookup.probe::<F>(&family.sessions, start + 3 * GROUP);
+            lookup.probe_behind::<F>(&family.sessions, start + GROUP);
+            for (at, frame) in (start..).zip(frames.by_ref().take(GROUP)) {
+                let (flow, probe) = (&mut lookup.flows[at], &lookup.probes[at]);
+                // Looked up only now, and not once for all: an earlier packet of the burst may have closed it.
+                match family.sessions.resolve(&flow.key, probe) {
+                    Some(found) => self.hit(rx, family, found, frame, flow, out),
+                    None => misses.push(Arrival { frame, flow: *flow, hash: lookup.hashes[at] }),
+                }
             }
         }
+        drop(frames);
+        lookup.clear();
         if !misses.is_empty() {
             self.misses(rx, family, misses, out);
         }
-        batch.flows.clear();
     }
 
     /// A frame that is not TCP or UDP to the interface's MAC address.

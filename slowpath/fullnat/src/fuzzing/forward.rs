@@ -130,7 +130,7 @@ fn error(sent: &[u8], [kind, code]: [u8; 2], to: Mac) -> Option<Vec<u8>> {
 /// Sums do not change when two ends trade places, and nobody looks at those of TCP.
 fn turned<A: Addr>(sent: &[u8], flow: &Flow<A>, flags: u8) -> Vec<u8> {
     let mut frame = sent.to_vec();
-    let l4 = usize::from(flow.l4);
+    let l4 = usize::from(flow.l4());
     frame[..12].rotate_left(6);
     frame[l4 - 2 * A::LEN..l4].rotate_left(A::LEN);
     frame[l4..l4 + 4].rotate_left(2);
@@ -203,7 +203,7 @@ impl Bench {
                 spread: Spread::Software(LportOwners::new(WORKERS)),
                 sessions_v4: 6,
                 sessions_v6: 6,
-                hash_key: (5, 6),
+                hash: Arc::new(crate::hash::FlowHasher::new(5, 6)),
                 seed: 7 + u64::from(n),
                 icmp_per_second: 4,
                 resets_per_second: 4,

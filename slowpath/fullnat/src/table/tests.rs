@@ -2,10 +2,11 @@ use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::hash::FlowHasher;
 use crate::ports::PortSpaceId;
 use crate::testing::{Rng, session};
 
-fn table(max: usize) -> SessionTable<Ipv4Addr> {
+fn table(max: usize) -> SessionTable<Ipv4Addr, FlowHasher> {
     SessionTable::new(max, FlowHasher::new(1, 2), Time(0))
 }
 
@@ -67,7 +68,7 @@ fn expires_by_the_deadline_there_is_then() {
     for n in 0..5 {
         t.get_mut(SessionIdx(n)).unwrap().touch(Direction::Inbound, Time(5_000));
     }
-    let expired = |t: &mut SessionTable<_>, now| {
+    let expired = |t: &mut SessionTable<_, FlowHasher>, now| {
         let mut budget = 1_000;
         let mut ports: Vec<u32> = std::iter::from_fn(|| {
             loop {
@@ -121,14 +122,26 @@ fn a_walk_in_steps_sees_all_sessions() {
 /// A hash that knows only a few values, as if an attacker had found keys that collide.
 struct Few(u64);
 
-impl KeyHash for Few {
-    fn hash<A: Addr>(&self, key: &FlowKey<A>) -> u64 {
-        FlowHasher::new(3, 4).hash(key) % self.0 * (u64::MAX / self.0)
+impl Few {
+    fn crowd(&self, hashes: &mut [u64]) {
+        hashes.iter_mut().for_each(|hash| *hash = *hash % self.0 * (u64::MAX / self.0));
+    }
+}
+
+impl FlowHash for Few {
+    fn hash_v4(&self, keys: &[[u64; 2]], hashes: &mut [u64]) {
+        FlowHasher::new(3, 4).hash_v4(keys, hashes);
+        self.crowd(hashes);
+    }
+
+    fn hash_v6(&self, keys: &[[u64; 5]], hashes: &mut [u64]) {
+        FlowHasher::new(3, 4).hash_v6(keys, hashes);
+        self.crowd(hashes);
     }
 }
 
 /// Generated operations against a map from keys, with burst lookups whose probes are outdated by what happens between.
-fn agrees_with_a_map<H: KeyHash>(hasher: H, max: usize, steps: usize, seed: u64) {
+fn agrees_with_a_map<H: FlowHash>(hasher: H, max: usize, steps: usize, seed: u64) {
     let mut rng = Rng::new(seed);
     let mut now = Time(1 << 33);
     let mut t = SessionTable::new(max, hasher, now);
@@ -144,7 +157,12 @@ fn agrees_with_a_map<H: KeyHash>(hasher: H, max: usize, steps: usize, seed: u64)
     for step in 0..steps {
         let looked_up: Vec<FlowKey<Ipv4Addr>> =
             (0..4).map(|_| any(&mut rng).key(*rng.pick(&[Direction::Inbound, Direction::Outbound]))).collect();
-        let probes: Vec<Probe> = looked_up.iter().map(|key| t.probe(t.hash(key))).collect();
+        let probe = |key| {
+            let mut probe = t.probe(t.hash(key));
+            t.probe_behind(&mut probe);
+            probe
+        };
+        let probes: Vec<Probe> = looked_up.iter().map(probe).collect();
         match rng.below(8) {
             0..4 => {
                 let s = any(&mut rng);

@@ -30,8 +30,6 @@ pub enum Packet {
 pub struct Flow<A> {
     /// Addresses, ports and protocol as the packet carries them.
     pub key: FlowKey<A>,
-    /// Offset of the TCP or UDP header.
-    pub l4: u16,
     /// Offset of the payload.
     pub payload: u16,
     /// Offset behind the IP packet. Ethernet padding may follow.
@@ -43,6 +41,13 @@ pub struct Flow<A> {
 }
 
 impl<A: Addr> Flow<A> {
+    /// Offset of the TCP or UDP header: the same for all of a family, since only IP headers without options or extensions
+    /// are forwarded.
+    #[inline(always)]
+    pub const fn l4(&self) -> u16 {
+        (if A::IS_V6 { ipv6::END } else { ipv4::END }) as u16
+    }
+
     /// Bytes behind the TCP or UDP header.
     #[inline(always)]
     pub fn payload_len(&self) -> u16 {
@@ -59,7 +64,7 @@ impl<A: Addr> Flow<A> {
     /// fixed header.
     #[inline(always)]
     pub(crate) fn header<'a, const N: usize>(&self, frame: &'a [u8]) -> Option<&'a [u8; N]> {
-        frame.get(usize::from(self.l4)..)?.first_chunk()
+        frame.get(usize::from(self.l4())..)?.first_chunk()
     }
 }
 
@@ -212,7 +217,6 @@ fn parse_tcp<A: Addr>(body: Body<'_>, src: A, dst: A, ttl: u8) -> Result<Flow<A>
     }
     Ok(Flow {
         key: key(header, src, dst, Proto::Tcp),
-        l4: body.at,
         payload: body.at + len as u16,
         end: body.end,
         ttl,
@@ -230,7 +234,6 @@ fn parse_udp<A: Addr>(body: Body<'_>, src: A, dst: A, ttl: u8) -> Result<Flow<A>
     }
     Ok(Flow {
         key: key(header, src, dst, Proto::Udp),
-        l4: body.at,
         payload: body.at + udp::LEN as u16,
         end: body.end,
         ttl,

@@ -11,11 +11,11 @@ use crate::wire::{ethernet, ipv4, ipv6, tcp, udp};
 ///
 /// MAC addresses are for [`ethernet::set_addresses`], once the next hop is known. That the TTL allows it is for the
 /// caller to check: a TTL of 0 stays 0. The view describes the packet as it was; it is not changed.
-#[inline]
+#[inline(always)]
 pub fn apply<A: Addr>(frame: &mut [u8], flow: &Flow<A>, rewrite: &Rewrite<A>) {
     let mut change = Change::default();
     change.sums(flow.key.src.word_sum() + flow.key.dst.word_sum(), rewrite.src.word_sum() + rewrite.dst.word_sum());
-    let Some((head, l4)) = frame.split_at_mut_checked(usize::from(flow.l4)) else { return };
+    let Some((head, l4)) = frame.split_at_mut_checked(usize::from(flow.l4())) else { return };
     write_ip(head, flow.ttl, flow.ttl.saturating_sub(1), rewrite.src, rewrite.dst, change);
     change.word(flow.key.sport, rewrite.sport);
     change.word(flow.key.dport, rewrite.dport);
@@ -101,7 +101,7 @@ mod tests {
             expected[24..26].copy_from_slice(&frame[24..26]);
         }
         // Zero is written 0x0000 in TCP, whichever way it came.
-        let check_at = usize::from(flow.l4) + tcp::CHECKSUM;
+        let check_at = usize::from(flow.l4()) + tcp::CHECKSUM;
         if flow.key.proto == Proto::Tcp && expected[check_at..check_at + 2] == [0xff, 0xff] {
             expected[check_at..check_at + 2].fill(0);
         }

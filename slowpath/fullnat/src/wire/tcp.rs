@@ -147,7 +147,7 @@ pub fn segment<A: Addr>(frame: &[u8], flow: &Flow<A>) -> Segment {
 /// The option bytes of a segment, empty for UDP.
 #[inline]
 pub fn option_bytes<'a, A: Addr>(frame: &'a [u8], flow: &Flow<A>) -> &'a [u8] {
-    frame.get(usize::from(flow.l4) + LEN..usize::from(flow.payload)).unwrap_or(&[])
+    frame.get(usize::from(flow.l4()) + LEN..usize::from(flow.payload)).unwrap_or(&[])
 }
 
 /// The MSS option of a segment.
@@ -166,7 +166,7 @@ pub fn lower_mss<A: Addr>(frame: &mut [u8], flow: &Flow<A>, by: u16) -> Option<u
     let value_at = mss_at(option_bytes(frame, flow))?;
     let mss = mss(frame, flow)?;
     let lowered = mss.saturating_sub(by).max(MIN_MSS).min(mss);
-    let header = frame.get_mut(usize::from(flow.l4)..usize::from(flow.payload))?;
+    let header = frame.get_mut(usize::from(flow.l4())..usize::from(flow.payload))?;
     // The value may lie at an odd offset, across two words of the checksum. Swapped, its bytes add up the same
     // (RFC 1071 section 2B).
     let word = |value: u16| if value_at % 2 == 0 { value } else { value.swap_bytes() };

@@ -64,7 +64,7 @@ pub fn insert<F: Frame, A: Addr>(
     if flow.key.proto != Proto::Tcp {
         return Err(NoRoom::Options);
     }
-    let headers = usize::from(flow.l4) + tcp::LEN;
+    let headers = usize::from(flow.l4()) + tcp::LEN;
     let old_len = usize::from(flow.payload).saturating_sub(headers);
     if old_len + len::<A>() > MAX_OPTIONS {
         let mut option = [0; LEN_V6];
@@ -119,7 +119,7 @@ fn insert_without_padding<F: Frame, A: Addr>(
     change.sums(u32::from(checksum::sum(old)), u32::from(checksum::sum(new)));
     let by = len - old.len();
     lengthen(frame, flow, by, change, max_ip_len)?;
-    let at = usize::from(flow.l4) + tcp::LEN;
+    let at = usize::from(flow.l4()) + tcp::LEN;
     if let Some(room) = frame.bytes_mut().get_mut(at..at + len) {
         room.copy_from_slice(new);
     }
@@ -145,11 +145,11 @@ fn lengthen<F: Frame, A: Addr>(
         return Err(NoRoom::Headroom);
     }
     let bytes = frame.bytes_mut();
-    move_headers(bytes, by, usize::from(flow.l4) + tcp::LEN);
+    move_headers(bytes, by, usize::from(flow.l4()) + tcp::LEN);
     flow.payload += more;
     flow.end = end;
 
-    let Some((head, header)) = bytes.split_at_mut_checked(usize::from(flow.l4)) else { return Ok(()) };
+    let Some((head, header)) = bytes.split_at_mut_checked(usize::from(flow.l4())) else { return Ok(()) };
     write_ip_len::<A>(head, old_len, ip_len);
     let Some(header) = header.first_chunk_mut::<{ tcp::LEN }>() else { return Ok(()) };
     let old_word = u16::from_be_bytes([header[tcp::DATA_OFFSET], header[tcp::DATA_OFFSET + 1]]);
@@ -235,7 +235,7 @@ fn strip_any<A: Addr>(frame: &mut [u8], flow: &Flow<A>) -> bool {
     if *clean != *options {
         let mut change = Change::default();
         change.sums(u32::from(checksum::sum(options)), u32::from(checksum::sum(clean)));
-        if let Some(header) = frame.get_mut(usize::from(flow.l4)..usize::from(flow.payload)) {
+        if let Some(header) = frame.get_mut(usize::from(flow.l4())..usize::from(flow.payload)) {
             header[tcp::LEN..].copy_from_slice(clean);
             tcp::update_checksum(header, change);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fullnat::counters::Counters;
 use fullnat::forward::{Forwarder, Output, PortView, Prepared, SessionView, Setup};
 use fullnat::frame::{Frame, HeapFrame};
+use fullnat::hash::{FlowHash, FlowHasher};
 use fullnat::id::{IfaceId, WorkerId};
 use fullnat::neighbor::{Neighbors, Pins};
 use fullnat::offload::{Full, Gate, Request, Threshold, Verdict};
@@ -20,7 +21,9 @@ use crate::books::{self, Books, Expect};
 use crate::switch::Switch;
 use crate::world::{GROUP, World, frame};
 
-const HASH_KEY: (u64, u64) = (5, 6);
+fn flow_hash() -> Arc<dyn FlowHash> {
+    Arc::new(FlowHasher::new(5, 6))
+}
 
 /// A frame that left.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -179,7 +182,7 @@ impl Sim {
                 spread: options.spread.clone(),
                 sessions_v4: options.sessions,
                 sessions_v6: options.sessions,
-                hash_key: HASH_KEY,
+                hash: flow_hash(),
                 seed: options.seed + u64::from(n),
                 icmp_per_second: options.replies_per_second,
                 resets_per_second: options.replies_per_second,
@@ -376,7 +379,7 @@ impl Sim {
 
     /// Which worker has which session.
     pub fn placement(&self) -> Placement {
-        Placement::new(self.options.spread.clone(), HASH_KEY)
+        Placement::new(self.options.spread.clone(), flow_hash())
     }
 
     /// The plan in force.

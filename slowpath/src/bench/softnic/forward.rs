@@ -191,7 +191,7 @@ fn worker(mempool: Mempool, sessions: u32, end: softnic::WorkerEnd) -> Result<Sl
         spread: Spread::Sticky(LportOwners::new(1)),
         sessions_v4: sessions as usize,
         sessions_v6: 0,
-        hash_key: (0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908),
+        hash: dpdk::flow_hash([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]),
         seed: 1,
         icmp_per_second: 0,
         resets_per_second: 0,

@@ -53,7 +53,6 @@ fn reads_a_segment() {
     let frame = v4().ttl(9).flags(TcpFlags::SYN).options(&[2, 4, 5, 0xb4]).payload(b"abc").padding(3).bytes();
     let flow = Flow {
         key: key("192.0.2.1:1000", "198.51.100.1:80", Proto::Tcp),
-        l4: 34,
         payload: 58,
         end: 61,
         ttl: 9,
@@ -70,7 +69,6 @@ fn reads_a_datagram() {
     let frame = v6().ttl(3).payload(b"abc").bytes();
     let flow = Flow {
         key: key("[2001:db8::1]:1000", "[2001:db8::2]:53", Proto::Udp),
-        l4: 54,
         payload: 62,
         end: 65,
         ttl: 3,
@@ -183,11 +181,11 @@ fn check_view(frame: &[u8]) {
     }
     match parse(frame) {
         Ok(Packet::V4(flow)) => {
-            offsets(frame, flow.l4, flow.payload, flow.end);
+            offsets(frame, flow.l4(), flow.payload, flow.end);
             tcp::segment(frame, &flow);
         }
         Ok(Packet::V6(flow)) => {
-            offsets(frame, flow.l4, flow.payload, flow.end);
+            offsets(frame, flow.l4(), flow.payload, flow.end);
             tcp::segment(frame, &flow);
         }
         Ok(Packet::Icmp4(packet)) => {

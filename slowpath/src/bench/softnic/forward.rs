@@ -17,6 +17,7 @@ use fullnat::id::{IfaceId, Proto, WorkerId};
 use fullnat::neighbor::Neighbors;
 use fullnat::persistence::Persistence;
 use fullnat::ports::LportOwners;
+use fullnat::reason::DropReason;
 use fullnat::spread::Spread;
 use fullnat::time::Time;
 use serde::Serialize;
@@ -101,9 +102,7 @@ fn measure(eal: Eal, args: &SoftnicForward) -> Result<Forwarded, BenchError> {
     passed.stopped.store(true, Relaxed);
     let start = Instant::now();
     while (!round() || passed.missing() > 0) && start.elapsed() < PATIENCE {}
-    if packets == 0 {
-        return Err(BenchError("nothing got through".to_owned()));
-    }
+    complete(packets, &passed, slow_path.as_ref())?;
     let ns = cpu.as_secs_f64() * 1e9 / packets as f64;
     Ok(Forwarded {
         bench: "softnic",
@@ -118,6 +117,21 @@ fn measure(eal: Eal, args: &SoftnicForward) -> Result<Forwarded, BenchError> {
         lost_packets: passed.missing(),
         wrong_packets: passed.wrong.load(Relaxed),
     })
+}
+
+/// That every frame came out, and right: otherwise something else was measured.
+fn complete(packets: u64, passed: &Passed, slow_path: Option<&SlowPath>) -> Result<(), BenchError> {
+    let (lost, wrong) = (passed.missing(), passed.wrong.load(Relaxed));
+    if packets > 0 && lost == 0 && wrong == 0 {
+        return Ok(());
+    }
+    let count = |worker: &SlowPath| {
+        let counted = DropReason::ALL.iter().map(|&reason| (reason.name(), worker.counters.dropped(reason)));
+        let drops: Vec<_> = counted.filter(|(_, n)| *n > 0).map(|(name, n)| format!("{n} {name}")).collect();
+        format!("; of the slow path's {} frames dropped: {}", worker.counters.rx_packets.get(), drops.join(", "))
+    };
+    let drops = slow_path.map(count).unwrap_or_default();
+    Err(BenchError(format!("{packets} frames came out, {lost} were lost and {wrong} wrong{drops}")))
 }
 
 /// Every flow once, those that follow each other in number far apart.

@@ -28,7 +28,7 @@ use crate::control::{self, Link, WorkerEnds};
 use crate::daemon::needed;
 use crate::offload::{self, OffloadEnds, Settings};
 use crate::softnic::{self, Parts, StartError};
-use crate::target::{self, TlsFileError};
+use crate::target::{self, TargetError};
 use crate::worker::switch::{PortTraffic, PortsError};
 use crate::worker::{Outbox, Ports, Query, Sink, Source, Worker};
 
@@ -66,7 +66,7 @@ pub enum AssembleError {
     Softnic(#[from] StartError),
     /// A file for the way to the target.
     #[error(transparent)]
-    Tls(#[from] TlsFileError),
+    Target(#[from] TargetError),
     /// A ring between workers.
     #[error("cannot make a ring between workers: {0}")]
     Ring(#[from] dpdk::RingError),

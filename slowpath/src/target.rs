@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use runtime_client::{Address, Tls};
 
-use crate::config::switch::{PuntLimit, TlsFiles};
+use crate::config::switch::{PuntLimit, Switch, TlsFiles};
 use crate::config::{Config, target};
-use crate::offload::{Kind, Policy, Program, PuntRate, Settings, Tuning};
+use crate::offload::{Chip, Form, Kind, Policy, Program, ProgramError, PuntRate, Settings, Tuning};
 
 /// A file for TLS cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -21,12 +21,24 @@ pub struct TlsFileError {
     pub source: std::io::Error,
 }
 
+/// What the config names cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// A file for TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
+    /// The compiled program.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+}
+
 /// What the offload manager is told; none when there is no switch. A switch inside is at the address where it listens.
 ///
 /// # Errors
 ///
-/// A certificate or key cannot be read. What is in it is the manager's to judge.
-pub fn settings(config: &Config, inside: Option<SocketAddr>) -> Result<Option<Settings>, TlsFileError> {
+/// A certificate or key cannot be read, what is in it is the manager's to judge; or the compiled program is not what it should
+/// be.
+pub fn settings(config: &Config, inside: Option<SocketAddr>) -> Result<Option<Settings>, TargetError> {
     let Some(switch) = config.switch() else { return Ok(None) };
     let tls = switch.tls.as_ref().map(read).transpose()?;
     let address =
@@ -41,12 +53,27 @@ pub fn settings(config: &Config, inside: Option<SocketAddr>) -> Result<Option<Se
         sweep: switch.sweep.into(),
         workers: config.workers(),
         punt_rate: switch.punt_limit.map(punt_rate),
-        program: match switch.kind {
-            Kind::Bmv2 => Program::bmv2(),
-            Kind::Softnic => Program::softnic(),
-        },
+        idle_timeouts: switch.tofino.as_ref().is_none_or(|tofino| tofino.idle_timeouts),
+        program: program(switch)?,
         ..Settings::bmv2(address, switch.link_port.into(), ports)
     }))
+}
+
+fn program(switch: &Switch) -> Result<Program, ProgramError> {
+    match (switch.kind, switch.form, &switch.tofino) {
+        (Kind::Bmv2, Form::Plain, _) => Ok(Program::bmv2()),
+        (Kind::Bmv2, Form::Ids, _) => Ok(Program::bmv2_ids()),
+        (Kind::Tofino, form, Some(tofino)) => {
+            let chip = match tofino.chip {
+                target::TofinoChip::Tofino1 => Chip::Tofino1,
+                target::TofinoChip::Tofino2 => Chip::Tofino2,
+            };
+            let pipes = (tofino.server == target::TofinoServer::Stratum).then_some(tofino.pipes);
+            Program::tofino(form, chip, &tofino.files, pipes)
+        }
+        // The checks see to it that it is softnic.
+        (Kind::Softnic | Kind::Tofino, ..) => Ok(Program::softnic()),
+    }
 }
 
 /// What a reload can change of it; none when there is no switch.

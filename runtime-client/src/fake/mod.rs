@@ -14,6 +14,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use prost::bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -177,6 +178,11 @@ impl FakeTarget {
     /// Sends a packet to the primaries.
     pub fn packet_in(&self, packet: PacketIn) {
         self.service.lock().packet_in(packet);
+    }
+
+    /// The device config it was given with its pipeline; none: it has no pipeline.
+    pub fn device_config(&self) -> Option<Bytes> {
+        Some(self.service.lock().pipeline.as_ref()?.p4_device_config.clone())
     }
 
     /// Takes the packets controllers sent.

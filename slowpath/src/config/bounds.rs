@@ -59,6 +59,9 @@ pub const CONTROLLERS: RangeInclusive<u32> = 1..=1024;
 /// Entries of a table of softnic.
 pub const ENTRIES: RangeInclusive<u32> = 1..=1 << 26;
 
+/// Pipes of a Tofino chip.
+pub const PIPES: RangeInclusive<u32> = 1..=4;
+
 /// Punted packets in a second, and at once.
 pub const PUNT: RangeInclusive<u32> = 1..=100_000_000;
 

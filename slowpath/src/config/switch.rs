@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use fullnat::wire::Mac;
 
 use super::device::Device;
-use super::target::{Policy, TargetCode};
+use super::target::{Policy, TargetCode, Tofino};
 use super::value::Duration;
-use crate::offload::Kind;
+use crate::offload::{Form, Kind};
 
 /// What the link is called where interfaces have names: its key in the config.
 pub const LINK: &str = "target.link";
@@ -17,6 +17,10 @@ pub const LINK: &str = "target.link";
 pub struct Switch {
     /// What it is.
     pub kind: Kind,
+    /// How its program keeps flows.
+    pub form: Form,
+    /// What is Tofino's own; always there when it is one.
+    pub tofino: Option<Tofino>,
     /// Where it serves P4Runtime, `HOST:PORT`; inside, port 0 is one that is free.
     pub address: String,
     /// Its number there, not 0.

@@ -11,7 +11,7 @@ use super::bounds;
 use super::device::Device;
 use super::short::{Form, TextOrTable, either};
 use super::value::{Duration, text_value};
-use crate::offload::Kind;
+use crate::offload::{self, Kind};
 
 /// The switch or SmartNIC that runs the P4 program.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -41,6 +41,10 @@ pub struct Target {
     pub cpu: Option<u16>,
     /// How `softnic` runs its program. A change needs a restart.
     pub code: TargetCode,
+    /// How the program keeps flows of IPv4. A change needs a restart.
+    pub program: TargetProgram,
+    /// What is Tofino's own. Needed with `tofino`. A change needs a restart.
+    pub tofino: Option<Tofino>,
     /// From when on a session is forwarded by the switch: `never`; `established`, as soon as it may; `adaptive`, a
     /// threshold that follows the table's occupancy and the rate of installs; or from a number of packets, a number of
     /// bytes, or a rate of packets per second on. After a change the sessions that the switch has stay there.
@@ -71,6 +75,8 @@ impl Default for Target {
             link: None,
             cpu: None,
             code: TargetCode::Interpreted,
+            program: TargetProgram::Plain,
+            tofino: None,
             policy: Policy::Established,
             retry: Duration::from_secs(1),
             sweep: Duration::from_secs(300),
@@ -91,6 +97,78 @@ pub enum TargetKind {
     Bmv2,
     /// a software switch on DPDK's pipeline library, in the process of `carom run` itself or in one of its own
     Softnic,
+    /// a switch with Tofino 1 or 2, behind a server such as Stratum
+    Tofino,
+}
+
+/// Which of the programs that are the same but for this: how flows of IPv4 are kept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TargetProgram {
+    /// each direction of a session is an entry with all that its rewrite needs
+    #[default]
+    Plain,
+    /// entries name what sessions have in common by ids: room for more, but for fewer services and real servers (not with
+    /// `softnic`)
+    Ids,
+}
+
+impl TargetProgram {
+    /// The same, as the offload manager calls it.
+    pub fn form(self) -> offload::Form {
+        match self {
+            TargetProgram::Plain => offload::Form::Plain,
+            TargetProgram::Ids => offload::Form::Ids,
+        }
+    }
+}
+
+/// A chip.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TofinoChip {
+    /// Tofino 1
+    Tofino1,
+    /// Tofino 2
+    Tofino2,
+}
+
+/// Who serves P4Runtime in front of the chip's driver, and so in which form it takes the program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TofinoServer {
+    /// `stratum_bfrt`
+    #[default]
+    Stratum,
+    /// a server on PI, such as `stratum_bf` of old
+    Pi,
+}
+
+/// A switch with Tofino.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Tofino {
+    /// Its chip.
+    pub chip: TofinoChip,
+    /// The directory with the compiled program: binary, `context.json`, `bfrt.json` and `p4info.bin`, as
+    /// `make p4 ARCH=tna` with `CAROM_TOFINO_OUT` leaves them for each program and chip.
+    pub files: PathBuf,
+    /// Who serves P4Runtime.
+    #[serde(default)]
+    pub server: TofinoServer,
+    /// How many pipes the chip has; the program runs in all.
+    #[serde(default = "two")]
+    #[schemars(range(min = *bounds::PIPES.start(), max = *bounds::PIPES.end()))]
+    pub pipes: u32,
+    /// Whether the server takes idle timeouts and gives notice; Stratum does not yet. Without, sessions are found idle by
+    /// their counters alone.
+    #[serde(default)]
+    pub idle_timeouts: bool,
+}
+
+/// Pipes of the smaller chips.
+fn two() -> u32 {
+    2
 }
 
 /// How a software switch runs its program.
@@ -111,6 +189,7 @@ impl TargetKind {
             TargetKind::None => None,
             TargetKind::Bmv2 => Some(Kind::Bmv2),
             TargetKind::Softnic => Some(Kind::Softnic),
+            TargetKind::Tofino => Some(Kind::Tofino),
         }
     }
 }

@@ -14,6 +14,7 @@
 //! in [`fullnat::offload`].
 
 mod book;
+pub(crate) mod flows;
 mod program;
 mod replica;
 pub mod stats;
@@ -26,7 +27,6 @@ pub(crate) mod wire;
 use std::sync::Arc;
 use std::time::Duration;
 
-use carom_p4::{FlowV4Key, FlowV6Key, Key, Table};
 use fullnat::id::WorkerId;
 use fullnat::neighbor::Neighbors;
 use fullnat::offload::{Counted, Gate, Place, Request, Threshold, Verdict};
@@ -37,11 +37,9 @@ use runtime_client::write::WriteConfig;
 use runtime_client::{Address, ConnectError};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use program::{Kind, Program, ProgramError};
+pub use program::{Chip, Form, Kind, Program, ProgramError};
 pub use stats::Status;
 
-/// The flow tables, IPv4 and IPv6.
-const FLOW_TABLES: [Table; 2] = [FlowV4Key::TABLE, FlowV6Key::TABLE];
 /// Requests of a worker that wait for the manager.
 const REQUESTS: usize = 4096;
 /// Verdicts that wait for a worker.
@@ -78,6 +76,8 @@ pub struct Settings {
     pub punt_rate: Option<PuntRate>,
     /// Which worker has which session: those that the target has at the start are adopted. None: their entries are deleted.
     pub placement: Option<Placement>,
+    /// The target takes idle timeouts where the program has them.
+    pub idle_timeouts: bool,
     /// How writes are gathered.
     pub write: WriteConfig,
 }
@@ -99,6 +99,7 @@ impl Settings {
             workers: 1,
             punt_rate: None,
             placement: None,
+            idle_timeouts: true,
             // Reading a table of 40 000 entries takes it 11 s, in which it writes nothing.
             write: WriteConfig { timeout: Duration::from_secs(30), ..WriteConfig::default() },
         }

@@ -11,6 +11,7 @@
 //! | `slowpath` | the link's port, for each worker |
 //! | `inject` | the link's port |
 //! | `port` | each port of the switch that is an interface of ours |
+//! | small tables of the program by ids | what the ids of flow entries stand for: [`Replica::want_small`] |
 //!
 //! A flow entry names its next hops by [label](labels). Sessions hold the next hops until their entries are deleted, so a label that
 //! is gone from the next-hop table is gone from the flow tables too.
@@ -125,8 +126,10 @@ pub struct Replica {
     planned: HashSet<RowKey>,
     /// The IPv4 addresses of next hops, as far as they are not ours.
     heard: HashSet<RowKey>,
-    /// Next hops are written too, not only the rest.
-    with_nexthops: bool,
+    /// What flow entries name is written too, not only the rest.
+    with_named: bool,
+    /// Entries of small tables that are gone, as was wanted.
+    gone: Vec<RowKey>,
     under_way: usize,
     /// Goes up when what [`Replica::reach`] answers may have changed.
     changes: u64,
@@ -151,7 +154,8 @@ impl Replica {
             hops: HashMap::new(),
             planned: HashSet::new(),
             heard: HashSet::new(),
-            with_nexthops: false,
+            with_named: false,
+            gone: Vec::new(),
             under_way: 0,
             changes: 0,
             meters_refused: None,
@@ -300,16 +304,39 @@ impl Replica {
         }
     }
 
-    /// Next hops are written from now on. Before, flow entries of an earlier life may name ids that are others' now.
-    pub fn set_with_nexthops(&mut self, with: bool) {
-        if with && !self.with_nexthops {
-            let hops: Vec<RowKey> = self.rows.keys().filter(|key| matches!(key, RowKey::Nexthop(_))).copied().collect();
-            hops.into_iter().for_each(|key| self.enqueue(key));
+    /// What flow entries name is written from now on. Before, those of an earlier life may name ids that are others' now.
+    pub fn set_with_named(&mut self, with: bool) {
+        if with && !self.with_named {
+            let named: Vec<RowKey> = self.rows.keys().filter(|key| key.is_named()).copied().collect();
+            named.into_iter().for_each(|key| self.enqueue(key));
             self.labels.forget_earlier();
             self.labels_known = true;
             self.neighbors_version = None;
         }
-        self.with_nexthops = with;
+        self.with_named = with;
+    }
+
+    /// An entry of a small table is to do this; none: it is to go.
+    pub fn want_small(&mut self, key: RowKey, action: Option<RowAction>) {
+        self.want(key, action);
+    }
+
+    /// The entries of small tables that were to go and are gone.
+    pub fn gone_small(&mut self) -> std::vec::Drain<'_, RowKey> {
+        self.gone.drain(..)
+    }
+
+    /// How far an entry of a small table is that has to do this.
+    pub fn reach_small(&self, key: &RowKey, action: &RowAction) -> Reach {
+        match self.rows.get(key) {
+            Some(row) if row.desired == Some(*action) => match row.actual {
+                Actual::Present(there) if there == *action && row.busy.is_none() => Reach::Ready,
+                _ if row.failures > 0 => Reach::None,
+                _ => Reach::Pending,
+            },
+            // It was wanted a moment ago.
+            _ => Reach::Pending,
+        }
     }
 
     /// The next write for the target; it has to be settled.
@@ -326,13 +353,14 @@ impl Replica {
             let metered = self.ports.punt_rate.filter(|_| key.has_meter() && self.meters_refused.is_none());
             let Some(row) = self.rows.get_mut(&key) else { continue };
             row.queued = false;
-            if row.busy.is_some() || (!self.with_nexthops && matches!(key, RowKey::Nexthop(_))) {
+            if row.busy.is_some() || (!self.with_named && key.is_named()) {
                 continue;
             }
             let Some(step) = row.step(metered) else {
                 if row.desired.is_none() {
                     self.by_number.remove(&row.number);
                     self.rows.remove(&key);
+                    self.gone.extend(Some(key).filter(RowKey::is_small));
                 }
                 continue;
             };
@@ -371,9 +399,9 @@ impl Replica {
         }
     }
 
-    /// Everything but next hops is as it should be, or as near as the target lets it come.
+    /// Everything but what flow entries name is as it should be, or as near as the target lets it come.
     pub fn is_settled(&self) -> bool {
-        self.under_way == 0 && self.queue.iter().all(|key| matches!(key, RowKey::Nexthop(_)) && !self.with_nexthops)
+        self.under_way == 0 && self.queue.iter().all(|key| key.is_named() && !self.with_named)
     }
 
     /// A look at all static tables begins. `empty`: it is known that they are.
@@ -396,7 +424,7 @@ impl Replica {
     /// An entry of a static table.
     pub fn look_found(&mut self, key: RowKey, action: RowAction) {
         if let RowKey::Nexthop(key) = key
-            && !self.with_nexthops
+            && !self.with_named
         {
             self.labels.found(NexthopId(key.nexthop));
         }

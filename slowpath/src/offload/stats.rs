@@ -14,6 +14,8 @@ pub struct Status {
     pub address: String,
     /// What it is: `bmv2` or `softnic`.
     pub kind: String,
+    /// How the program keeps flows: `plain`, or by `ids`.
+    pub program: String,
     /// Which device of it.
     pub device_id: u64,
     /// The role; empty is the default one.
@@ -108,6 +110,8 @@ pub struct Totals {
     pub refused_full: u64,
     /// Installs refused because a next hop had no MAC address.
     pub refused_nexthop: u64,
+    /// Installs refused because the small tables of the program by ids had no id left, or the target did not take their entries.
+    pub refused_ids: u64,
     /// Installs refused because the target could not be written to.
     pub refused_not_ready: u64,
     /// Installs that found an entry of their key.

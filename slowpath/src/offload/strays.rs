@@ -12,8 +12,8 @@ use fullnat::offload::{AnyEnds, Ends};
 use fullnat::plan::Plan;
 use hashbrown::HashMap;
 
-use super::book::{Count, FlowKey};
-use super::wire::{self, FlowAction};
+use super::book::Count;
+use super::flows::{FlowAction, FlowKey};
 
 /// The entries.
 #[derive(Debug, Default)]
@@ -67,7 +67,7 @@ impl Strays {
         let (way_back, outbound) = *self.0.get(&back)?;
         let way_back = way_back?;
         let ends = ends(key, &there, nexthop(&way_back)?)?;
-        if back == *key || wire::rewrite(&ends, Direction::Outbound) != way_back {
+        if back == *key || FlowAction::of(&ends, Direction::Outbound) != way_back {
             return None;
         }
         self.0.remove(key);
@@ -81,6 +81,7 @@ fn is_inbound(plan: &Plan, key: &FlowKey) -> bool {
     let (vip, dport, number) = match key {
         FlowKey::V4(key) => (IpAddr::V4(Ipv4Addr::from_bits(key.dst)), key.dport, key.proto),
         FlowKey::V6(key) => (IpAddr::V6(Ipv6Addr::from_bits(key.dst)), key.dport, key.proto),
+        FlowKey::Inbound(_) | FlowKey::Connection(_) => return false,
     };
     proto(number).is_some_and(|proto| plan.service_at(vip, VPort(dport), proto).is_some())
 }
@@ -162,7 +163,7 @@ mod tests {
 
     fn push(strays: &mut Strays, ends: &AnyEnds, direction: Direction, packets: u64) {
         let count = Count { packets, bytes: 60 * packets };
-        strays.push(FlowKey::of(ends, direction), Some(wire::rewrite(ends, direction)), count);
+        strays.push(FlowKey::of(ends, direction), Some(FlowAction::of(ends, direction)), count);
     }
 
     #[test]

@@ -10,6 +10,14 @@ use fullnat::sched::SchedulerKind;
 use fullnat::tcp::Timeouts;
 use fullnat::wire::Mac;
 
+use super::flows::{Flows, IdRoom, Ids};
+
+/// No id is given yet, and there are as many as on BMv2.
+pub fn by_ids() -> Flows {
+    let room = IdRoom { services: 1024, pairs: 16_384 };
+    Flows::ByIds(Box::new(Ids::new(room)))
+}
+
 /// The `n`th IPv4 session; all differ in both their keys.
 pub fn ends_v4(n: u32) -> AnyEnds {
     AnyEnds::V4(Ends {

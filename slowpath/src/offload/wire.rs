@@ -1,7 +1,9 @@
 //! Entries of the program's tables as the client takes and gives them.
 
-use carom_p4::{Action, Bytes as CanonicalBytes, Fields, FlowV4Action, FlowV4Key, FlowV6Action, FlowV6Key, Key, Table};
-use fullnat::flow::{Direction, Rewrite};
+use carom_p4::{
+    Action, Bytes as CanonicalBytes, ConnectionV4Key, Fields, FlowV4Key, FlowV6Key, InboundV4Key, Key, Table,
+};
+use fullnat::flow::Direction;
 use fullnat::offload::AnyEnds;
 use prost::bytes::BytesMut;
 use runtime_client::proto::p4::v1::entity::Entity as Kind;
@@ -11,7 +13,8 @@ use runtime_client::proto::p4::v1::table_entry::IdleTimeout;
 use runtime_client::proto::p4::v1::{CounterData, Entity, FieldMatch, TableEntry};
 use runtime_client::write::{self, Entry, Match, MatchValue, Param, Update};
 
-use super::book::{Count, FlowKey, Found};
+use super::book::{Count, Found};
+use super::flows::{FlowAction, FlowKey, Flows};
 
 /// Most fields of a key and most parameters of an action: those of `flow_v6`.
 const MOST: usize = 12;
@@ -53,60 +56,45 @@ pub fn with_flow_key<R>(key: &FlowKey, f: impl FnOnce(Entry<'_>) -> R) -> R {
     match key {
         FlowKey::V4(key) => with_entry(key, None, 0, f),
         FlowKey::V6(key) => with_entry(key, None, 0, f),
+        FlowKey::Inbound(key) => with_entry(key, None, 0, f),
+        FlowKey::Connection(key) => with_entry(key, None, 0, f),
     }
 }
 
 /// Hands over the entry of one direction of a session.
-pub fn with_flow<R>(ends: &AnyEnds, direction: Direction, idle_ms: u64, f: impl FnOnce(Entry<'_>) -> R) -> R {
+fn with_flow<R>(
+    flows: &Flows,
+    ends: &AnyEnds,
+    direction: Direction,
+    idle_ms: u64,
+    f: impl FnOnce(Entry<'_>) -> R,
+) -> R {
     let idle_ns = i64::try_from(idle_ms.saturating_mul(1_000_000)).unwrap_or(i64::MAX);
-    match (FlowKey::of(ends, direction), rewrite(ends, direction)) {
+    match (flows.key(ends, direction), flows.action(ends, direction)) {
         (FlowKey::V4(key), FlowAction::V4(action)) => with_entry(&key, Some(&action), idle_ns, f),
         (FlowKey::V6(key), FlowAction::V6(action)) => with_entry(&key, Some(&action), idle_ns, f),
-        _ => unreachable!("key and action are made of the same ends, which are of one family"),
+        (FlowKey::Inbound(key), FlowAction::Inbound(action)) => with_entry(&key, Some(&action), 0, f),
+        (FlowKey::Connection(key), FlowAction::Connection(action)) => with_entry(&key, Some(&action), idle_ns, f),
+        _ => unreachable!("a session has all its ids or none, and key and action are made of the same ends"),
     }
 }
 
 /// Hands over the two updates that install a session.
-pub fn with_inserts<R>(ends: &AnyEnds, idle_ms: u64, f: impl FnOnce(&[Update<'_>]) -> R) -> R {
-    with_flow(ends, Direction::Inbound, idle_ms, |inbound| {
-        with_flow(ends, Direction::Outbound, idle_ms, |outbound| {
+pub fn with_inserts<R>(flows: &Flows, ends: &AnyEnds, idle_ms: u64, f: impl FnOnce(&[Update<'_>]) -> R) -> R {
+    with_flow(flows, ends, Direction::Inbound, idle_ms, |inbound| {
+        with_flow(flows, ends, Direction::Outbound, idle_ms, |outbound| {
             f(&[Update::insert(inbound), Update::insert(outbound)])
         })
     })
 }
 
 /// Hands over the two updates that remove a session.
-pub fn with_deletes<R>(ends: &AnyEnds, f: impl FnOnce(&[Update<'_>]) -> R) -> R {
-    with_flow_key(&FlowKey::of(ends, Direction::Inbound), |inbound| {
-        with_flow_key(&FlowKey::of(ends, Direction::Outbound), |outbound| {
+pub fn with_deletes<R>(flows: &Flows, ends: &AnyEnds, f: impl FnOnce(&[Update<'_>]) -> R) -> R {
+    with_flow_key(&flows.key(ends, Direction::Inbound), |inbound| {
+        with_flow_key(&flows.key(ends, Direction::Outbound), |outbound| {
             f(&[Update::delete(inbound), Update::delete(outbound)])
         })
     })
-}
-
-/// What a flow entry does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum FlowAction {
-    /// In `flow_v4`.
-    V4(FlowV4Action),
-    /// In `flow_v6`.
-    V6(FlowV6Action),
-}
-
-/// What the entry of this direction of a session does.
-pub fn rewrite(ends: &AnyEnds, direction: Direction) -> FlowAction {
-    match ends {
-        AnyEnds::V4(ends) => {
-            let Rewrite { src, dst, sport, dport, nexthop } = ends.rewrite(direction);
-            let (src, dst, nexthop) = (src.to_bits(), dst.to_bits(), nexthop.0);
-            FlowAction::V4(FlowV4Action::RewriteV4 { src, dst, sport, dport, nexthop })
-        }
-        AnyEnds::V6(ends) => {
-            let Rewrite { src, dst, sport, dport, nexthop } = ends.rewrite(direction);
-            let (src, dst, nexthop) = (src.to_bits(), dst.to_bits(), nexthop.0);
-            FlowAction::V6(FlowV6Action::RewriteV6 { src, dst, sport, dport, nexthop })
-        }
-    }
 }
 
 /// The key of an entry as it was read; none: it is not of this table.
@@ -135,7 +123,13 @@ pub fn action_of<A: Action>(entry: &TableEntry) -> Option<A> {
 
 /// The key of a flow entry as it was read or told of in a notice.
 pub fn flow_key_of(entry: &TableEntry) -> Option<FlowKey> {
-    key_of(entry).map(FlowKey::V4).or_else(|| key_of(entry).map(FlowKey::V6))
+    match entry.table_id {
+        id if id == FlowV4Key::TABLE.id => key_of(entry).map(FlowKey::V4),
+        id if id == FlowV6Key::TABLE.id => key_of(entry).map(FlowKey::V6),
+        id if id == InboundV4Key::TABLE.id => key_of(entry).map(FlowKey::Inbound),
+        id if id == ConnectionV4Key::TABLE.id => key_of(entry).map(FlowKey::Connection),
+        _ => None,
+    }
 }
 
 /// A flow entry as it was read.
@@ -156,6 +150,8 @@ pub fn flow_action_of(entry: &TableEntry) -> Option<FlowAction> {
     match flow_key_of(entry)? {
         FlowKey::V4(_) => action_of(entry).map(FlowAction::V4),
         FlowKey::V6(_) => action_of(entry).map(FlowAction::V6),
+        FlowKey::Inbound(_) => action_of(entry).map(FlowAction::Inbound),
+        FlowKey::Connection(_) => action_of(entry).map(FlowAction::Connection),
     }
 }
 
@@ -172,11 +168,13 @@ pub fn look_at(keys: &[FlowKey], last_hit: bool) -> Vec<Entity> {
         FieldMatch { field_id, field_match_type: Some(FieldMatchType::Exact(Exact { value })) }
     };
     let pattern = |key: &FlowKey| {
+        let table = table_of(key);
+        let watched = Flows::is_watched(&table);
         let entry = TableEntry {
-            table_id: table_of(key).id,
+            table_id: table.id,
             r#match: fields_of(key).iter().map(&mut field).collect(),
-            counter_data: Some(CounterData::default()),
-            time_since_last_hit: last_hit.then(IdleTimeout::default),
+            counter_data: watched.then(CounterData::default),
+            time_since_last_hit: (last_hit && watched).then(IdleTimeout::default),
             ..TableEntry::default()
         };
         Entity { entity: Some(Kind::TableEntry(entry)) }
@@ -188,6 +186,8 @@ fn fields_of(key: &FlowKey) -> Fields {
     match key {
         FlowKey::V4(key) => key.fields(),
         FlowKey::V6(key) => key.fields(),
+        FlowKey::Inbound(key) => key.fields(),
+        FlowKey::Connection(key) => key.fields(),
     }
 }
 
@@ -195,23 +195,31 @@ fn table_of(key: &FlowKey) -> Table {
     match key {
         FlowKey::V4(_) => FlowV4Key::TABLE,
         FlowKey::V6(_) => FlowV6Key::TABLE,
+        FlowKey::Inbound(_) => InboundV4Key::TABLE,
+        FlowKey::Connection(_) => ConnectionV4Key::TABLE,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use carom_p4::FlowV6Action;
+
     use super::*;
-    use crate::offload::testing::{ends_v4, ends_v6};
+    use crate::offload::testing::{by_ids, ends_v4, ends_v6};
 
     #[test]
     fn flows_come_back_as_they_were_written() {
-        for ends in [ends_v4(7), ends_v6(7)] {
+        for (mut flows, ends) in
+            [(Flows::Plain, ends_v4(7)), (Flows::Plain, ends_v6(7)), (by_ids(), ends_v4(7)), (by_ids(), ends_v6(7))]
+        {
+            assert!(flows.take(&ends));
             for direction in [Direction::Inbound, Direction::Outbound] {
-                let entry = with_flow(&ends, direction, 30_000, |entry| entry.to_message());
-                assert_eq!(entry.idle_timeout_ns, 30_000_000_000);
-                assert_eq!(flow_key_of(&entry), Some(FlowKey::of(&ends, direction)));
-                assert_eq!(flow_action_of(&entry), Some(rewrite(&ends, direction)));
-                let key = with_flow_key(&FlowKey::of(&ends, direction), |entry| entry.to_message());
+                let entry = with_flow(&flows, &ends, direction, 30_000, |entry| entry.to_message());
+                let watched = flows.watched(&ends).has(direction);
+                assert_eq!(entry.idle_timeout_ns, if watched { 30_000_000_000 } else { 0 });
+                assert_eq!(flow_key_of(&entry), Some(flows.key(&ends, direction)));
+                assert_eq!(flow_action_of(&entry), Some(flows.action(&ends, direction)));
+                let key = with_flow_key(&flows.key(&ends, direction), |entry| entry.to_message());
                 assert_eq!((key.r#match, key.action), (entry.r#match, None));
             }
         }
@@ -232,15 +240,19 @@ mod tests {
 
     #[test]
     fn patterns_are_the_keys_of_the_entries() {
-        let ends = [ends_v4(7), ends_v6(8), ends_v4(9)];
-        let keys: Vec<FlowKey> = ends.iter().map(|ends| FlowKey::of(ends, Direction::Outbound)).collect();
+        let mut keys: Vec<FlowKey> =
+            [ends_v4(7), ends_v6(8)].iter().map(|ends| FlowKey::of(ends, Direction::Outbound)).collect();
+        let mut flows = by_ids();
+        assert!(flows.take(&ends_v4(9)));
+        keys.extend([Direction::Inbound, Direction::Outbound].map(|direction| flows.key(&ends_v4(9), direction)));
         for last_hit in [true, false] {
             let patterns = look_at(&keys, last_hit);
-            assert_eq!(patterns.len(), 3);
+            assert_eq!(patterns.len(), 4);
             for (pattern, key) in patterns.into_iter().zip(&keys) {
                 let Some(Kind::TableEntry(mut entry)) = pattern.entity else { panic!("not an entry") };
-                assert_eq!(entry.counter_data.take(), Some(CounterData::default()));
-                assert_eq!(entry.time_since_last_hit.take().is_some(), last_hit);
+                let watched = !matches!(key, FlowKey::Inbound(_));
+                assert_eq!(entry.counter_data.take(), watched.then(CounterData::default));
+                assert_eq!(entry.time_since_last_hit.take().is_some(), last_hit && watched);
                 assert_eq!(entry, with_flow_key(key, |entry| entry.to_message()));
             }
         }
@@ -248,7 +260,7 @@ mod tests {
 
     #[test]
     fn counters_and_times_are_read() {
-        let mut entry = with_flow(&ends_v4(1), Direction::Inbound, 1, |entry| entry.to_message());
+        let mut entry = with_flow(&Flows::Plain, &ends_v4(1), Direction::Inbound, 1, |entry| entry.to_message());
         assert_eq!(found(&entry).map(|found| found.quiet_ms), Some(None));
         entry.counter_data = Some(CounterData { packet_count: 3, byte_count: 180 });
         entry.time_since_last_hit = Some(IdleTimeout { elapsed_ns: 2_500_000_000 });

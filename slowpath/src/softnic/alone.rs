@@ -45,7 +45,8 @@ async fn serve(config: &SoftnicConfig, signals: Signals) -> Result<(), RunError>
         }
         None => None,
     };
-    let tls = config.p4runtime.tls.as_ref().map(read).transpose().map_err(AssembleError::Tls)?;
+    let tls =
+        config.p4runtime.tls.as_ref().map(read).transpose().map_err(|error| AssembleError::Target(error.into()))?;
     let devices = config.devices();
     let eal = Eal::init(assemble::eal_config(&config.dpdk, &devices)).map_err(AssembleError::Eal)?;
     let mempool = Mempool::new(&eal, "softnic", mempool_config(config)).map_err(AssembleError::Mempool)?;

@@ -349,6 +349,7 @@ pub fn target() -> Status {
     Status {
         address: "127.0.0.1:9559".to_owned(),
         kind: "bmv2".to_owned(),
+        program: "plain".to_owned(),
         device_id: 1,
         role: String::new(),
         election_id: 3,
@@ -370,6 +371,7 @@ pub fn target() -> Status {
             refused: 40,
             refused_full: 21,
             refused_nexthop: 13,
+            refused_ids: 2,
             refused_not_ready: 0,
             already_there: 8,
             unknown: 9,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use carom::offload::Settings;
+use carom::offload::{Form, Settings};
 use carom_p4::{Key, NexthopKey};
 use fullnat::flow::Direction;
 use fullnat::hash::FlowHasher;
@@ -16,18 +16,18 @@ use runtime_client::fake::FakeTarget;
 use runtime_client::write::{Update, WriteConfig};
 use runtime_client::{Client, Config, ElectionId, Standing};
 
-use crate::rig::{FLOWS, Rig, place, settings, target, until};
+use crate::rig::{Rig, flows, place, settings, target, until};
 
 const SESSIONS: u32 = 10;
 
 /// Sessions of worker 0 that are installed, and a manager that says no word when it ends.
 async fn earlier_life(target: &FakeTarget) {
-    let mut rig = Rig::ready(settings(target.address())).await;
+    let mut rig = Rig::ready(settings(target.address(), Form::Plain)).await;
     (0..SESSIONS).for_each(|n| rig.install(0, n));
     for _ in 0..SESSIONS {
         assert!(matches!(rig.verdict(0).await, Verdict::Installed(_)));
     }
-    for entry in target.entries(FLOWS) {
+    for entry in flows(&target) {
         assert!(target.hit(&entry, 3, 300));
     }
     rig.handle.stop().await;
@@ -39,7 +39,7 @@ async fn delete_one(target: &FakeTarget) {
     let (client, _events) = Client::start(config).expect("a good config");
     client.wait_for(Standing::is_primary).await;
     let mut writer = client.writer(WriteConfig::default());
-    let mut entry = target.entries(FLOWS).remove(0);
+    let mut entry = flows(&target).remove(0);
     entry.action = None;
     let entity = runtime_client::proto::p4::v1::Entity {
         entity: Some(runtime_client::proto::p4::v1::entity::Entity::TableEntry(entry)),
@@ -51,12 +51,12 @@ async fn delete_one(target: &FakeTarget) {
     while writer.pending() > 0 {
         writer.settle(&mut settled).await;
     }
-    until(|| target.entries(FLOWS).len() == 2 * SESSIONS as usize - 1).await;
+    until(|| flows(&target).len() == 2 * SESSIONS as usize - 1).await;
 }
 
 fn adopting(target: &FakeTarget) -> Settings {
     let placement = Some(Placement::new(Spread::Sticky(LportOwners::new(1)), Arc::new(FlowHasher::new(1, 2))));
-    Settings { placement, election_id: 9, ..settings(target.address()) }
+    Settings { placement, election_id: 9, ..settings(target.address(), Form::Plain) }
 }
 
 async fn offers(rig: &mut Rig, count: usize) -> BTreeMap<u32, Adoption> {
@@ -101,7 +101,7 @@ async fn sessions_of_an_earlier_life_are_offered_and_taken_over() {
     assert_eq!(rig.verdict(0).await, Verdict::Removed(place(unfit.0), Counted::default()));
     rig.until_open().await;
     until(|| !rig.gate.is_held()).await;
-    assert_eq!(target.entries(FLOWS).len(), 2 * taken.len());
+    assert_eq!(flows(&target).len(), 2 * taken.len());
     let status = rig.status().await;
     assert_eq!((status.totals.adopted, status.totals.orphans, status.sessions.offloaded), (8, 3, taken.len() as u64));
     // The two next hops, under their names, and the one that this life has besides.
@@ -109,7 +109,7 @@ async fn sessions_of_an_earlier_life_are_offered_and_taken_over() {
 
     // From here on they are like any others: what is counted is what came since.
     let n = taken[0].0;
-    for entry in target.entries(FLOWS) {
+    for entry in flows(&target) {
         assert!(target.hit(&entry, 2, 120));
     }
     rig.check(0, n);
@@ -119,7 +119,7 @@ async fn sessions_of_an_earlier_life_are_offered_and_taken_over() {
     assert_eq!(rig.verdict(0).await, Verdict::Removed(place(n), Counted::default()));
     rig.install(0, 100);
     assert_eq!(rig.verdict(0).await, Verdict::Installed(place(100)));
-    assert_eq!(target.entries(FLOWS).len(), 2 * taken.len());
+    assert_eq!(flows(&target).len(), 2 * taken.len());
 }
 
 /// The next hop is not what the entries lead to: the session goes on, its entries do not.
@@ -144,7 +144,7 @@ async fn entries_whose_next_hops_are_others_do_not_stay() {
         removed.push(of);
     }
     rig.until_open().await;
-    assert_eq!((target.entries(FLOWS).len(), removed.len()), (0, SESSIONS as usize));
+    assert_eq!((flows(&target).len(), removed.len()), (0, SESSIONS as usize));
     rig.install(0, 3);
     assert_eq!(rig.verdict(0).await, Verdict::Installed(place(3)));
 }
@@ -166,7 +166,7 @@ async fn a_target_that_goes_meanwhile_changes_nothing() {
     rig.until_open().await;
     let status = rig.status().await;
     assert_eq!((status.totals.adopted, status.totals.orphans, status.sessions.offloaded), (10, 0, 10));
-    assert_eq!(target.entries(FLOWS).len(), 20);
+    assert_eq!(flows(&target).len(), 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,7 +175,7 @@ async fn a_target_that_cannot_be_reached_holds_sessions_back_for_a_while_only() 
     let address = target.address();
     drop(target);
     let placement = Some(Placement::new(Spread::Sticky(LportOwners::new(1)), Arc::new(FlowHasher::new(1, 2))));
-    let rig = Rig::start(Settings { placement, ..settings(address) });
+    let rig = Rig::start(Settings { placement, ..settings(address, Form::Plain) });
     assert!(rig.gate.is_held());
     until(|| !rig.gate.is_held()).await;
     assert_eq!(rig.gate.threshold::<Ipv4Addr>(), Threshold::Never);

@@ -6,14 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use carom::offload::{Program, PuntRate, Settings, Tuning};
+use carom::offload::{Form, Program, PuntRate, Settings, Tuning};
 use carom_p4::{Key, ServiceV4Key};
 use fullnat::offload::{Counted, Threshold, Verdict};
 use runtime_client::proto::p4::v1::entity::Entity as Kind;
 use runtime_client::proto::p4::v1::{DirectMeterEntry, Entity, TableEntry};
 use runtime_client::{Address, Client, Config, Standing};
 
-use crate::rig::{Rig, place, settings, until};
+use crate::rig::{FORMS, Rig, place, settings, until};
 
 struct Switch {
     child: Child,
@@ -74,16 +74,18 @@ async fn a_real_switch() {
         println!("SKIPPED: the offload manager on BMv2: no simple_switch_grpc in CAROM_BMV2 or PATH");
         return;
     };
-    let switch = Switch::start(&binary);
-    installs_and_removes(&switch).await;
-    an_earlier_life(&switch).await;
-    a_small_table(&switch).await;
-    a_restart(switch, &binary).await;
+    for form in FORMS {
+        let switch = Switch::start(&binary);
+        installs_and_removes(&switch, form).await;
+        an_earlier_life(&switch, form).await;
+        a_small_table(&switch, form).await;
+        a_restart(switch, &binary, form).await;
+    }
 }
 
-async fn installs_and_removes(switch: &Switch) {
+async fn installs_and_removes(switch: &Switch, form: Form) {
     let punt_rate = Some(PuntRate { rate: 1000, burst: 100 });
-    let mut rig = Rig::ready(Settings { punt_rate, ..settings(switch.address()) }).await;
+    let mut rig = Rig::ready(Settings { punt_rate, ..settings(switch.address(), form) }).await;
     (0..1000).for_each(|n| rig.install(0, n));
     for _ in 0..1000 {
         assert!(matches!(rig.verdict(0).await, Verdict::Installed(_)));
@@ -103,7 +105,7 @@ async fn installs_and_removes(switch: &Switch) {
     assert_eq!(status.totals.sweeps, 1);
     // Another limit of punts, and none: meters are written again.
     for punt_rate in [Some(PuntRate { rate: 50, burst: 7 }), None] {
-        let Settings { policy, retry, sweep, .. } = settings(switch.address());
+        let Settings { policy, retry, sweep, .. } = settings(switch.address(), form);
         rig.handle.tune(Tuning { policy, retry, sweep, punt_rate }).await.expect("it runs");
         let rate = punt_rate.map_or(u32::MAX, |PuntRate { rate, .. }| rate);
         let start = std::time::Instant::now();
@@ -137,8 +139,8 @@ async fn meter_of_the_service(switch: &Switch) -> Option<i64> {
 }
 
 /// Another manager finds the pipeline and 501 sessions that are nobody's.
-async fn an_earlier_life(switch: &Switch) {
-    let mut rig = Rig::ready(settings(switch.address())).await;
+async fn an_earlier_life(switch: &Switch, form: Form) {
+    let mut rig = Rig::ready(settings(switch.address(), form)).await;
     let status = rig.status().await;
     assert_eq!((status.pipeline.as_deref(), status.totals.orphans), (Some("kept"), 1002));
     rig.install(0, 7);
@@ -147,9 +149,12 @@ async fn an_earlier_life(switch: &Switch) {
 }
 
 /// BMv2 says UNKNOWN when a table is full.
-async fn a_small_table(switch: &Switch) {
-    let program = Program::bmv2_with_room_for(64);
-    let mut rig = Rig::ready(Settings { program, ..settings(switch.address()) }).await;
+async fn a_small_table(switch: &Switch, form: Form) {
+    let program = match form {
+        Form::Plain => Program::bmv2_with_room_for(64),
+        Form::Ids => Program::bmv2_ids_with_room_for(32),
+    };
+    let mut rig = Rig::ready(Settings { program, ..settings(switch.address(), form) }).await;
     (0..200).for_each(|n| rig.install(0, n));
     let mut installed = Vec::new();
     for _ in 0..200 {
@@ -172,8 +177,8 @@ async fn a_small_table(switch: &Switch) {
 }
 
 /// The switch goes and another comes at its address.
-async fn a_restart(switch: Switch, binary: &Path) {
-    let mut rig = Rig::ready(settings(switch.address())).await;
+async fn a_restart(switch: Switch, binary: &Path, form: Form) {
+    let mut rig = Rig::ready(settings(switch.address(), form)).await;
     rig.install(0, 7);
     assert_eq!(rig.verdict(0).await, Verdict::Installed(place(7)));
     let port = switch.port;

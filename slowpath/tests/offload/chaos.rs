@@ -11,7 +11,7 @@ use runtime_client::Code;
 use runtime_client::fake::{Chaos, CutAt, FakeTarget, Lie};
 use runtime_client::write::WriteConfig;
 
-use crate::rig::{FLOWS, Rig, settings, target};
+use crate::rig::{FORMS, Rig, flows, settings, target};
 
 const SESSIONS: u32 = 200;
 
@@ -108,45 +108,47 @@ async fn storm(rig: &mut Rig, workers: &mut Workers, target: &FakeTarget, time: 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_any_storm_nothing_is_left_behind() {
-    let target = target().await;
-    let write = WriteConfig { batch: 16, timeout: Duration::from_millis(500), ..WriteConfig::default() };
-    let sweep = Duration::from_millis(200);
-    let mut rig = Rig::ready(Settings { write, sweep, ..settings(target.address()) }).await;
-    let mut workers = Workers::default();
-    target.chaos(|chaos| *chaos = faults());
-    let mut seconds = 0;
-    // Chance may leave something out on a slow machine: each of these has a test of its own.
-    while seconds < 5 || seconds < 15 && !has_met_everything(&rig.status().await) {
-        storm(&mut rig, &mut workers, &target, Duration::from_secs(1)).await;
-        seconds += 1;
+    for form in FORMS {
+        let target = target().await;
+        let write = WriteConfig { batch: 16, timeout: Duration::from_millis(500), ..WriteConfig::default() };
+        let sweep = Duration::from_millis(200);
+        let mut rig = Rig::ready(Settings { write, sweep, ..settings(target.address(), form) }).await;
+        let mut workers = Workers::default();
+        target.chaos(|chaos| *chaos = faults());
+        let mut seconds = 0;
+        // Chance may leave something out on a slow machine: each of these has a test of its own.
+        while seconds < 5 || seconds < 15 && !has_met_everything(&rig.status().await) {
+            storm(&mut rig, &mut workers, &target, Duration::from_secs(1)).await;
+            seconds += 1;
+        }
+        target.calm();
+        settle(&mut rig, &mut workers).await;
+        let sweeps = rig.status().await.totals.sweeps;
+        rig.until_status(|status| status.totals.sweeps > sweeps + 1).await;
+        settle(&mut rig, &mut workers).await;
+        let offloaded = workers.offloaded();
+        assert_eq!(flows(&target).len(), 2 * offloaded.len(), "{:#?}", rig.status().await);
+        for (worker, n) in offloaded {
+            rig.remove(worker, n);
+            workers.states.insert((worker, n), State::Removing);
+        }
+        settle(&mut rig, &mut workers).await;
+        assert_eq!((workers.offloaded().len(), flows(&target).len()), (0, 0));
+        // Where nothing is on its way, all that is offloaded is lost with the target's entries.
+        rig.until_open().await;
+        (0..10).for_each(|n| workers.act(&mut rig, n, 0));
+        settle(&mut rig, &mut workers).await;
+        assert_eq!(workers.offloaded().len(), 10);
+        let before = rig.status().await.totals.lost;
+        target.restart();
+        rig.until_status(|status| status.totals.lost == before + 10).await;
+        rig.until_open().await;
+        settle(&mut rig, &mut workers).await;
+        assert_eq!((workers.offloaded().len(), flows(&target).len()), (0, 0));
+        let status = rig.status().await;
+        assert_eq!(status.sessions, Default::default());
+        assert_eq!(status.totals.installed, status.totals.removed);
     }
-    target.calm();
-    settle(&mut rig, &mut workers).await;
-    let sweeps = rig.status().await.totals.sweeps;
-    rig.until_status(|status| status.totals.sweeps > sweeps + 1).await;
-    settle(&mut rig, &mut workers).await;
-    let offloaded = workers.offloaded();
-    assert_eq!(target.entries(FLOWS).len(), 2 * offloaded.len(), "{:#?}", rig.status().await);
-    for (worker, n) in offloaded {
-        rig.remove(worker, n);
-        workers.states.insert((worker, n), State::Removing);
-    }
-    settle(&mut rig, &mut workers).await;
-    assert_eq!((workers.offloaded().len(), target.entries(FLOWS).len()), (0, 0));
-    // Where nothing is on its way, all that is offloaded is lost with the target's entries.
-    rig.until_open().await;
-    (0..10).for_each(|n| workers.act(&mut rig, n, 0));
-    settle(&mut rig, &mut workers).await;
-    assert_eq!(workers.offloaded().len(), 10);
-    let before = rig.status().await.totals.lost;
-    target.restart();
-    rig.until_status(|status| status.totals.lost == before + 10).await;
-    rig.until_open().await;
-    settle(&mut rig, &mut workers).await;
-    assert_eq!((workers.offloaded().len(), target.entries(FLOWS).len()), (0, 0));
-    let status = rig.status().await;
-    assert_eq!(status.sessions, Default::default());
-    assert_eq!(status.totals.installed, status.totals.removed);
 }
 
 fn has_met_everything(status: &Status) -> bool {

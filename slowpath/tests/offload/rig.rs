@@ -5,11 +5,11 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use carom::offload::{self, Handle, OffloadEnds, Settings, Status};
-use carom_p4::{FlowV4Key, Key};
+use carom::offload::{self, Form, Handle, OffloadEnds, Program, Settings, Status};
+use carom_p4::{ConnectionV4Key, FlowV4Key, InboundV4Key, Key};
 use fullnat::id::{CPort, IfaceId, LPort, NexthopId, Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
 use fullnat::neighbor::Neighbors;
-use fullnat::offload::{AnyEnds, Ends, Gate, Place, Request, Threshold, Verdict};
+use fullnat::offload::{AnyEnds, Counted, Ends, Gate, Place, Request, Threshold, Verdict};
 use fullnat::plan::{Interface, LocalPool, Plan, Server, ServerShared, Service};
 use fullnat::route::Routes;
 use fullnat::sched::SchedulerKind;
@@ -18,12 +18,12 @@ use fullnat::tcp::Timeouts;
 use fullnat::wire::Mac;
 use runtime_client::Address;
 use runtime_client::fake::{FakeConfig, FakeTarget};
+use runtime_client::proto::p4::v1::TableEntry;
 
 pub const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 80);
 pub const LIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
 pub const RIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 10);
 pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-pub const FLOWS: u32 = FlowV4Key::TABLE.id;
 
 /// No test waits longer for anything.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,8 +45,37 @@ pub async fn target() -> FakeTarget {
     FakeTarget::start(config).await.expect("a free port on loopback")
 }
 
-pub fn settings(address: Address) -> Settings {
-    Settings { retry: Duration::from_millis(200), workers: 2, ..Settings::bmv2(address, 64, vec![1]) }
+/// Whatever is tested of flows is tested with both programs.
+pub const FORMS: [Form; 2] = [Form::Plain, Form::Ids];
+
+pub fn settings(address: Address, form: Form) -> Settings {
+    let program = match form {
+        Form::Plain => Program::bmv2(),
+        Form::Ids => Program::bmv2_ids(),
+    };
+    Settings { program, retry: Duration::from_millis(200), workers: 2, ..Settings::bmv2(address, 64, vec![1]) }
+}
+
+/// The flow entries of IPv4 sessions, in whatever table.
+pub fn flows(target: &FakeTarget) -> Vec<TableEntry> {
+    let tables = [FlowV4Key::TABLE, ConnectionV4Key::TABLE, InboundV4Key::TABLE];
+    tables.iter().flat_map(|table| target.entries(table.id)).collect()
+}
+
+/// The capacity of a table with which a target has room for so many sessions.
+pub fn capacity(form: Form, sessions: usize) -> Option<usize> {
+    match form {
+        Form::Plain => Some(2 * sessions),
+        Form::Ids => Some(sessions),
+    }
+}
+
+/// What is told when each entry of a session is said to have been hit so often: by ids one counts for both directions.
+pub fn counted(form: Form, packets: u64, bytes: u64) -> Counted {
+    match form {
+        Form::Plain => Counted { packets: [packets; 2], bytes: [bytes; 2] },
+        Form::Ids => Counted { packets: [0, packets], bytes: [0, bytes] },
+    }
 }
 
 /// A plan with one TCP service and one real server, everything on one link.

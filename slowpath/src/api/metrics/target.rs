@@ -22,7 +22,7 @@ const SESSIONS: Metric = gauge(
 const REFUSED: Metric = counter(
     "carom_target_refused_installs_total",
     "reason",
-    "Installs refused: table_full, nexthop (no MAC address), not_ready, other.",
+    "Installs refused: table_full, nexthop (no MAC address), ids (none left), not_ready, other.",
 );
 const SECONDS: Metric = gauge(
     "carom_target_operation_seconds",
@@ -127,7 +127,12 @@ fn sessions(out: &mut Text, status: &Status) {
 
 fn refused(out: &mut Text, status: &Status) {
     let t = &status.totals;
-    let known = [("table_full", t.refused_full), ("nexthop", t.refused_nexthop), ("not_ready", t.refused_not_ready)];
+    let known = [
+        ("table_full", t.refused_full),
+        ("nexthop", t.refused_nexthop),
+        ("ids", t.refused_ids),
+        ("not_ready", t.refused_not_ready),
+    ];
     let other = t.refused.saturating_sub(known.iter().map(|k| k.1).sum());
     out.head(REFUSED);
     for (reason, count) in known.into_iter().chain([("other", other)]) {

@@ -12,6 +12,7 @@ use super::target::Target;
 use super::wave::{Ended, Operation, Wave};
 use super::world::World;
 use super::{IDLE_MS, Plan};
+use crate::offload::flows::Flows;
 use crate::offload::wire;
 
 /// One run. The target has the program already.
@@ -59,8 +60,12 @@ async fn wave(mut wave: Wave, world: &World, writer: &mut Writer) -> Result<(End
         while let Some(n) = wave.next(now) {
             let ends = world.ends(n);
             let submitted = match wave.operation {
-                Operation::Install => wire::with_inserts(&ends, IDLE_MS, |updates| writer.submit(n.into(), updates)),
-                Operation::Remove => wire::with_deletes(&ends, |updates| writer.submit(n.into(), updates)),
+                Operation::Install => {
+                    wire::with_inserts(&Flows::Plain, &ends, IDLE_MS, |updates| writer.submit(n.into(), updates))
+                }
+                Operation::Remove => {
+                    wire::with_deletes(&Flows::Plain, &ends, |updates| writer.submit(n.into(), updates))
+                }
             };
             submitted.map_err(|e| BenchError(e.to_string()))?;
         }

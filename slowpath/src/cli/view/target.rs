@@ -58,7 +58,7 @@ fn headlines(row: &Counting<Target>) -> String {
         (true, threshold) => format!("ready, sessions from {threshold} on"),
     };
     let mut lines = vec![
-        ("target", format!("{} at {}, device {}", t.kind, t.address, t.device_id)),
+        ("target", format!("{} at {}, device {}, program {}", t.kind, t.address, t.device_id, t.program)),
         ("connection", format!("{}, election id {}{role}", t.standing, t.election_id)),
         ("pipeline", format!("{}, cookie {}", t.pipeline.as_deref().unwrap_or("not there yet"), t.cookie)),
         ("offload", offload),
@@ -107,9 +107,10 @@ fn under_way(t: &Target, numbers: Numbers) -> String {
 /// Why installs were refused, as far as there is a reason of its own.
 fn refusals(row: &Counting<Target>) -> String {
     type Read = fn(&Target) -> u64;
-    let kinds: [(Read, &str); 3] = [
+    let kinds: [(Read, &str); 4] = [
         (|t| t.totals.refused_full, "table full"),
         (|t| t.totals.refused_nexthop, "next hop unknown"),
+        (|t| t.totals.refused_ids, "no ids left"),
         (|t| t.totals.refused_not_ready, "target not ready"),
     ];
     let there = kinds.into_iter().filter(|(read, _)| read(row.now) > 0);

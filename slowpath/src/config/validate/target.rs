@@ -10,7 +10,9 @@ use super::{Owners, Report, Role, family};
 use crate::config::bounds;
 use crate::config::path::KeyPath;
 use crate::config::switch::{LINK, Place, PuntLimit, Switch, SwitchPort, TlsFiles};
-use crate::config::target::{Link, Policy, Target, TargetCode, TargetKind, Tls};
+use crate::config::target::{
+    Link, Policy, Target, TargetCode, TargetKind, TargetProgram, Tls, TofinoChip, TofinoServer,
+};
 use crate::config::types::{File, Interface};
 use crate::config::value::Duration;
 use crate::offload::Kind;
@@ -48,16 +50,20 @@ pub(super) fn check(file: &File, owners: &Owners, report: &mut Report<'_>) -> Op
         return None;
     };
     check_room(file, owners, report);
+    let program_fine = check_program(target, kind, &path, report);
     warn_of_mtus(&file.interface, report);
     let connection = match kind {
         Kind::Softnic if target.link.is_none() => check_inside(file, &path, report),
-        Kind::Bmv2 | Kind::Softnic => check_outside(file, &path, report),
+        Kind::Bmv2 | Kind::Softnic | Kind::Tofino => check_outside(file, &path, report),
     };
-    let (Some(Connection { place, address, link_port, ports }), true) = (connection, settings_fine) else {
+    let (Some(Connection { place, address, link_port, ports }), true) = (connection, settings_fine && program_fine)
+    else {
         return None;
     };
     Some(Switch {
         kind,
+        form: target.program.form(),
+        tofino: target.tofino.clone(),
         address,
         device_id: target.device_id,
         election_id: target.election_id,
@@ -77,6 +83,32 @@ pub(super) fn check(file: &File, owners: &Owners, report: &mut Report<'_>) -> Op
             .punt_rate
             .map(|rate| PuntLimit { rate, burst: target.punt_burst.unwrap_or_else(|| rate.div_ceil(10)) }),
     })
+}
+
+/// Which program it is to run, and what is Tofino's own.
+fn check_program(target: &Target, kind: Kind, path: &KeyPath, report: &mut Report<'_>) -> bool {
+    let errors_before = report.errors.len();
+    if kind == Kind::Softnic && target.program == TargetProgram::Ids {
+        report.error(&path.join("program"), "\"ids\" is not for softnic, which has memory enough: remove program");
+    }
+    match (kind, &target.tofino) {
+        (Kind::Tofino, Some(tofino)) => {
+            let at = path.join("tofino");
+            super::settings::within(&at.join("pipes"), tofino.pipes, &bounds::PIPES, report);
+            if tofino.server == TofinoServer::Pi && tofino.chip == TofinoChip::Tofino2 {
+                report.error(&at.join("server"), "servers on PI are for Tofino 1 alone; write \"stratum\"");
+            }
+        }
+        (Kind::Tofino, None) => {
+            let example = "[target.tofino] with chip = \"tofino1\" and files = \"/usr/share/carom/ids/tofino1\"";
+            report.error(path, format!("needs the table \"tofino\"; add for example {example}"));
+        }
+        (_, Some(_)) => {
+            report.error(&path.join("tofino"), "is for kind = \"tofino\": remove it, or change kind");
+        }
+        (_, None) => {}
+    }
+    report.errors.len() == errors_before
 }
 
 /// A switch at the other end of a cable.

@@ -4,7 +4,7 @@
 //! each entry's last hit, where it tells that. Where it does not, counters must not have moved between two looks that are
 //! the timeout apart; for a worker's question a session that was never hit counts as looked at when it was installed, since
 //! the worker knows of the time before. Notices only say when it is worth looking: a lost one
-//! costs time, a repeated one a read.
+//! costs time, a repeated one a read. By ids the entry that outbound packets find counts and ages for both directions.
 
 use fullnat::offload::{AnyEnds, Counted, Verdict};
 use hashbrown::HashMap;
@@ -27,8 +27,9 @@ impl Book {
         let Some(owner) = self.owner(key) else { return };
         let Some(session) = self.sessions.get_mut(&owner.id) else { return };
         session.notices = session.notices.with(owner.direction);
+        let watched = self.flows.watched(&session.ends);
         // One direction alone may be quiet for as long as it likes.
-        if session.phase == Phase::Offloaded && session.notices == Sides::BOTH && session.look == 0 {
+        if session.phase == Phase::Offloaded && session.notices == watched && session.look == 0 {
             self.queue_look(owner.id);
         }
     }
@@ -137,9 +138,10 @@ impl Book {
         let long_since = |moment: Moment| began.ms_since(moment) >= enough;
         let still =
             !session.moved && session.moved_at.is_none_or(long_since) && (checked || long_since(session.installed_at));
+        let watched = self.flows.watched(&session.ends);
         session.notices = session.quiet;
         let counted = session.tell();
-        if still || session.quiet == Sides::BOTH {
+        if still || session.quiet == watched {
             session.notices = Sides::NONE;
             self.stats.totals.idle += 1;
             self.tell(id, Verdict::Idle(id.place(), counted));

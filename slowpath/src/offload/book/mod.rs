@@ -33,17 +33,18 @@ use std::collections::{BinaryHeap, VecDeque};
 
 use carom_p4::{FlowV4Key, FlowV6Key};
 use fullnat::flow::Direction;
-use fullnat::id::{NexthopId, WorkerId};
+use fullnat::id::WorkerId;
 use fullnat::offload::{AnyEnds, Request, Threshold, Verdict};
 use hashbrown::{HashMap, HashSet};
 
 use super::Policy;
+use super::flows::{FlowKey, Flows, Need};
 use super::stats::{SessionCounts, Stats};
 use super::strays::Pair;
 pub use look::Look;
 use room::Room;
-use session::{Answer, Cleanup, DIRECTIONS, Phase, Session, nexthops};
-pub use session::{Count, Family, FlowKey, Found, Moment, SessionId, Sides};
+use session::{Answer, Cleanup, DIRECTIONS, Phase, Session};
+pub use session::{Count, Family, Found, Moment, SessionId, Sides};
 pub use settle::End;
 
 /// Installs that may wait for next hops; with more, requests stay in the rings.
@@ -68,7 +69,7 @@ pub struct BookConfig {
     pub operations: usize,
 }
 
-/// How far a next hop is.
+/// How far something is that entries name: a next hop, or an entry of a small table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reach {
     /// Its entry is acknowledged, with the MAC address the neighbour has now.
@@ -120,6 +121,7 @@ struct Owner {
 #[derive(Debug)]
 pub struct Book {
     config: BookConfig,
+    flows: Flows,
     sessions: HashMap<SessionId, Session>,
     v4: HashMap<FlowV4Key, Owner>,
     v6: HashMap<FlowV6Key, Owner>,
@@ -138,6 +140,8 @@ pub struct Book {
     under_way: usize,
     last_look: u32,
     sweep: u32,
+    /// That sweep came to its end.
+    swept: bool,
     orphans: HashMap<u32, FlowKey>,
     orphan_keys: HashSet<FlowKey>,
     last_orphan: u32,
@@ -155,8 +159,9 @@ pub struct Book {
 
 impl Book {
     /// An empty book of a target that takes nothing yet.
-    pub fn new(config: BookConfig) -> Self {
+    pub fn new(config: BookConfig, flows: Flows) -> Self {
         Book {
+            flows,
             sessions: HashMap::new(),
             v4: HashMap::new(),
             v6: HashMap::new(),
@@ -172,6 +177,7 @@ impl Book {
             under_way: 0,
             last_look: 0,
             sweep: 0,
+            swept: false,
             orphans: HashMap::new(),
             orphan_keys: HashSet::new(),
             last_orphan: 0,
@@ -191,7 +197,7 @@ impl Book {
     }
 
     /// Takes a worker's request.
-    pub fn request(&mut self, worker: WorkerId, request: Request, now: Moment, reach: impl Fn(NexthopId) -> Reach) {
+    pub fn request(&mut self, worker: WorkerId, request: Request, now: Moment, reach: impl Fn(&Need) -> Reach) {
         match request {
             Request::Install { place, ends, idle_ms } => {
                 self.install(SessionId::new(worker, place), ends, idle_ms, now, reach);
@@ -205,27 +211,37 @@ impl Book {
         }
     }
 
-    fn install(&mut self, id: SessionId, ends: AnyEnds, idle_ms: u64, now: Moment, reach: impl Fn(NexthopId) -> Reach) {
+    fn install(&mut self, id: SessionId, ends: AnyEnds, idle_ms: u64, now: Moment, reach: impl Fn(&Need) -> Reach) {
         if self.sessions.contains_key(&id) {
             // It has not heard of its end yet, so this cannot be. An answer would be one too many.
             self.stats.totals.misplaced += 1;
             return;
         }
-        let keys = DIRECTIONS.map(|direction| FlowKey::of(&ends, direction));
         if !self.ready {
             self.stats.totals.refused_not_ready += 1;
             return self.refuse(id, self.config.retry_ms);
         }
-        if keys.iter().any(|key| self.owner(key).is_some() || self.orphan_keys.contains(key)) {
+        let tuples = DIRECTIONS.map(|direction| FlowKey::of(&ends, direction));
+        if tuples.iter().any(|tuple| self.owner(tuple).is_some()) {
+            self.stats.totals.already_there += 1;
+            return self.refuse(id, SHORT_RETRY_MS.min(self.config.retry_ms));
+        }
+        if !self.flows.take(&ends) {
+            self.stats.totals.refused_ids += 1;
+            return self.refuse(id, self.config.retry_ms);
+        }
+        if DIRECTIONS.iter().any(|direction| self.orphan_keys.contains(&self.flows.key(&ends, *direction))) {
+            self.flows.give(&ends);
             self.stats.totals.already_there += 1;
             return self.refuse(id, SHORT_RETRY_MS.min(self.config.retry_ms));
         }
         if !self.room(&ends).take() {
+            self.flows.give(&ends);
             self.stats.totals.refused_full += 1;
             return self.refuse(id, self.config.retry_ms);
         }
-        for (key, direction) in keys.into_iter().zip(DIRECTIONS) {
-            self.own(key, Owner { id, direction });
+        for (tuple, direction) in tuples.into_iter().zip(DIRECTIONS) {
+            self.own(tuple, Owner { id, direction });
         }
         self.sessions.insert(id, Session::new(ends, idle_ms, now));
         self.counts.waiting += 1;
@@ -235,16 +251,25 @@ impl Book {
     }
 
     /// Goes on with an install that waits for its next hops. True: it still waits.
-    fn advance(&mut self, id: SessionId, reach: &impl Fn(NexthopId) -> Reach) -> bool {
+    fn advance(&mut self, id: SessionId, reach: &impl Fn(&Need) -> Reach) -> bool {
         let Some(session) = self.sessions.get_mut(&id) else { return false };
-        let reaches = nexthops(&session.ends).map(reach);
-        if reaches.contains(&Reach::None) {
-            self.stats.totals.refused_nexthop += 1;
-            self.forget(id);
-            self.refuse(id, self.config.retry_ms);
-            return false;
+        let mut pending = false;
+        for need in self.flows.needs(&session.ends) {
+            match reach(&need) {
+                Reach::Ready => {}
+                Reach::Pending => pending = true,
+                Reach::None => {
+                    match need {
+                        Need::Nexthop(_) => self.stats.totals.refused_nexthop += 1,
+                        Need::Row(..) => self.stats.totals.refused_ids += 1,
+                    }
+                    self.forget(id);
+                    self.refuse(id, self.config.retry_ms);
+                    return false;
+                }
+            }
         }
-        if reaches.contains(&Reach::Pending) {
+        if pending {
             return true;
         }
         session.phase = Phase::Inserting;
@@ -254,8 +279,8 @@ impl Book {
         false
     }
 
-    /// Next hops changed, or their entries were settled: looks again at the installs that wait for them.
-    pub fn nexthops_changed(&mut self, reach: impl Fn(NexthopId) -> Reach) {
+    /// What entries name changed, or was settled: looks again at the installs that wait for them.
+    pub fn needs_changed(&mut self, reach: impl Fn(&Need) -> Reach) {
         for _ in 0..self.waiting.len() {
             // As many as there are, so there is one.
             let Some(id) = self.waiting.pop_front() else { return };
@@ -367,18 +392,33 @@ impl Book {
         &mut self.rooms[Family::of(ends) as usize]
     }
 
+    /// Whose entry has this key.
     fn owner(&self, key: &FlowKey) -> Option<Owner> {
-        match key {
-            FlowKey::V4(key) => self.v4.get(key).copied(),
-            FlowKey::V6(key) => self.v6.get(key).copied(),
+        let (tuple, direction) = self.flows.tuple(key)?;
+        let owner = match tuple {
+            FlowKey::V4(tuple) => self.v4.get(&tuple).copied(),
+            FlowKey::V6(tuple) => self.v6.get(&tuple).copied(),
+            FlowKey::Inbound(_) | FlowKey::Connection(_) => None,
+        };
+        owner.filter(|owner| direction.is_none_or(|direction| direction == owner.direction))
+    }
+
+    fn own(&mut self, tuple: FlowKey, owner: Owner) {
+        match tuple {
+            FlowKey::V4(tuple) => _ = self.v4.insert(tuple, owner),
+            FlowKey::V6(tuple) => _ = self.v6.insert(tuple, owner),
+            FlowKey::Inbound(_) | FlowKey::Connection(_) => {}
         }
     }
 
-    fn own(&mut self, key: FlowKey, owner: Owner) {
-        match key {
-            FlowKey::V4(key) => self.v4.insert(key, owner),
-            FlowKey::V6(key) => self.v6.insert(key, owner),
-        };
+    /// How flows are kept.
+    pub fn flows(&self) -> &Flows {
+        &self.flows
+    }
+
+    /// The same, to be told of what became of ids.
+    pub fn flows_mut(&mut self) -> &mut Flows {
+        &mut self.flows
     }
 
     /// Strikes a session out.
@@ -386,10 +426,12 @@ impl Book {
         let Some(session) = self.sessions.remove(&id) else { return };
         for direction in DIRECTIONS {
             match FlowKey::of(&session.ends, direction) {
-                FlowKey::V4(key) => self.v4.remove(&key),
-                FlowKey::V6(key) => self.v6.remove(&key),
-            };
+                FlowKey::V4(tuple) => _ = self.v4.remove(&tuple),
+                FlowKey::V6(tuple) => _ = self.v6.remove(&tuple),
+                FlowKey::Inbound(_) | FlowKey::Connection(_) => {}
+            }
         }
+        self.flows.give(&session.ends);
         let was_installed = session.installed_at > Moment(0);
         self.room(&session.ends).give(was_installed);
         *self.count_of(session.phase) -= 1;

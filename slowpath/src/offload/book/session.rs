@@ -1,11 +1,11 @@
 //! What the book knows of one session, and the names of things in it.
 
-use carom_p4::{FlowV4Key, FlowV6Key};
-use fullnat::addr::Addr;
-use fullnat::flow::{Direction, FlowKey as Tuple};
-use fullnat::id::{NexthopId, WorkerId};
-use fullnat::offload::{AnyEnds, Counted, Ends, Place};
+use fullnat::flow::Direction;
+use fullnat::id::WorkerId;
+use fullnat::offload::{AnyEnds, Counted, Place};
 use fullnat::table::SessionIdx;
+
+use crate::offload::flows::FlowKey;
 
 /// A moment: microseconds since the manager's start.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
@@ -66,37 +66,12 @@ impl SessionId {
     }
 }
 
-/// Key of a flow entry of either family.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum FlowKey {
-    /// Of `flow_v4`.
-    V4(FlowV4Key),
-    /// Of `flow_v6`.
-    V6(FlowV6Key),
-}
-
-impl FlowKey {
-    /// The key of this direction's entry.
-    pub fn of(ends: &AnyEnds, direction: Direction) -> Self {
-        match ends {
-            AnyEnds::V4(ends) => {
-                let Tuple { src, dst, sport, dport, proto } = ends.key(direction);
-                FlowKey::V4(FlowV4Key { src: src.to_bits(), dst: dst.to_bits(), proto: proto as u8, sport, dport })
-            }
-            AnyEnds::V6(ends) => {
-                let Tuple { src, dst, sport, dport, proto } = ends.key(direction);
-                FlowKey::V6(FlowV6Key { src: src.to_bits(), dst: dst.to_bits(), proto: proto as u8, sport, dport })
-            }
-        }
-    }
-}
-
-/// One of the two flow tables.
+/// Flows of IPv4 and of IPv6 have tables of their own.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Family {
-    /// `flow_v4`.
+    /// IPv4.
     V4 = 0,
-    /// `flow_v6`.
+    /// IPv6.
     V6 = 1,
 }
 
@@ -107,17 +82,6 @@ impl Family {
             AnyEnds::V4(_) => Family::V4,
             AnyEnds::V6(_) => Family::V6,
         }
-    }
-}
-
-/// The next hops of a session's two entries.
-pub fn nexthops(ends: &AnyEnds) -> [NexthopId; 2] {
-    fn both<A: Addr>(ends: &Ends<A>) -> [NexthopId; 2] {
-        [ends.nexthop_in, ends.nexthop_out]
-    }
-    match ends {
-        AnyEnds::V4(ends) => both(ends),
-        AnyEnds::V6(ends) => both(ends),
     }
 }
 

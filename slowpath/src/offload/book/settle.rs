@@ -200,5 +200,6 @@ impl Book {
         } else if !end.is_gone() {
             self.orphans_left += 1;
         }
+        self.note_clean_sweep();
     }
 }

@@ -8,10 +8,9 @@
 //! After a start with a pipeline that was kept, every entry is of an earlier life. Those may become sessions before they are
 //! orphans: [`Book::sweep_entry`] says which they are.
 
-use fullnat::offload::AnyEnds;
-
 use super::session::{Found, Moment, Phase, SessionId, Sides};
 use super::{Book, FlowKey, Write};
+use crate::offload::flows::FlowAction;
 
 impl Book {
     /// A sweep begins: the flow tables are read from now on.
@@ -19,15 +18,19 @@ impl Book {
         self.sweep += 1;
         self.orphans_left = 0;
         self.unfit &= self.counts.removing > 0;
+        self.swept = false;
+        if let Some(ids) = self.flows.ids() {
+            ids.sweep_begins();
+        }
     }
 
-    /// An entry of a flow table. `same`: whether it does what an entry of this session's direction has to do. True: it is
-    /// nobody's, and the caller decides whether it is an orphan.
+    /// An entry of a flow table, and what it does; none: nothing that an entry of ours does. True: it is nobody's, and the caller
+    /// decides whether it is an orphan.
     #[must_use]
-    pub fn sweep_entry(&mut self, found: &Found, same: impl Fn(&AnyEnds, fullnat::flow::Direction) -> bool) -> bool {
+    pub fn sweep_entry(&mut self, found: &Found, does: Option<FlowAction>) -> bool {
         let Some(owner) = self.owner(&found.key) else { return !self.offered_keys.contains(&found.key) };
         let Some(session) = self.sessions.get_mut(&owner.id) else { return false };
-        if session.phase == Phase::Offloaded && same(&session.ends, owner.direction) {
+        if session.phase == Phase::Offloaded && does == Some(self.flows.action(&session.ends, owner.direction)) {
             let sides = if session.swept.0 == self.sweep { session.swept.1 } else { Sides::NONE };
             session.swept = (self.sweep, sides.with(owner.direction));
         }
@@ -46,6 +49,18 @@ impl Book {
             self.lose(id, now);
         }
         self.stats.totals.sweeps += 1;
+        self.swept = true;
+        self.note_clean_sweep();
+    }
+
+    /// Ids that nobody needed when it began are named by no entry when all that nobody owned is gone.
+    pub(super) fn note_clean_sweep(&mut self) {
+        if self.swept
+            && self.orphans_gone() == Some(true)
+            && let Some(ids) = self.flows.ids()
+        {
+            ids.sweep_is_clean();
+        }
     }
 
     /// Whether all orphans of the last sweep are gone, and entries that were adopted but do not fit; none: some are still being
@@ -66,6 +81,9 @@ impl Book {
             }
             self.stats.totals.lost += 1;
             self.removed(id, now);
+        }
+        if let Some(ids) = self.flows.ids() {
+            ids.wiped();
         }
     }
 

@@ -5,6 +5,7 @@ use runtime_client::Code;
 
 use super::*;
 use crate::offload::Forwarded;
+use crate::offload::flows::FlowAction;
 use crate::offload::testing::{ends_v4, ends_v6};
 
 mod adoption;
@@ -31,15 +32,19 @@ fn id(n: u32) -> SessionId {
 }
 
 fn ready() -> Book {
-    let mut book = Book::new(config());
+    let mut book = Book::new(config(), Flows::Plain);
     book.set_writable(true);
     book.set_ready(true);
     book
 }
 
+fn hop(id: u16) -> Need {
+    Need::Nexthop(NexthopId(id))
+}
+
 fn install_with(book: &mut Book, n: u32, now: Moment, reach: Reach) {
     let request = Request::Install { place: place(n), ends: ends_v4(n), idle_ms: IDLE };
-    book.request(W, request, now, |_: NexthopId| reach);
+    book.request(W, request, now, |_| reach);
 }
 
 fn install(book: &mut Book, n: u32, now: Moment) {
@@ -104,8 +109,8 @@ fn is_empty(book: &Book) -> bool {
 }
 
 /// An entry that a sweep found; one of nobody is an orphan.
-fn sweep(book: &mut Book, found: &Found, same: impl Fn(&AnyEnds, Direction) -> bool) {
-    if book.sweep_entry(found, same) {
+fn sweep(book: &mut Book, found: &Found, does: Option<FlowAction>) {
+    if book.sweep_entry(found, does) {
         book.orphan(found.key);
     }
 }
@@ -115,13 +120,13 @@ fn installs_wait_for_their_next_hops() {
     let mut book = ready();
     install_with(&mut book, 1, ms(0), Reach::Pending);
     assert_eq!((writes(&mut book), book.counts().waiting), (vec![], 1));
-    book.nexthops_changed(|_| Reach::Pending);
-    book.nexthops_changed(|nexthop| if nexthop.0 == 1 { Reach::Ready } else { Reach::Pending });
+    book.needs_changed(|_| Reach::Pending);
+    book.needs_changed(|need| if *need == hop(1) { Reach::Ready } else { Reach::Pending });
     assert_eq!(writes(&mut book), []);
-    book.nexthops_changed(|_| Reach::Ready);
+    book.needs_changed(|_| Reach::Ready);
     assert_eq!(writes(&mut book).len(), 1);
     install_with(&mut book, 2, ms(0), Reach::Pending);
-    book.nexthops_changed(|nexthop| if nexthop.0 == 2 { Reach::None } else { Reach::Ready });
+    book.needs_changed(|need| if *need == hop(2) { Reach::None } else { Reach::Ready });
     assert_eq!((writes(&mut book), verdicts(&mut book)), (vec![], vec![Verdict::Refused(place(2), RETRY)]));
     install_with(&mut book, 3, ms(0), Reach::None);
     assert_eq!(verdicts(&mut book), [Verdict::Refused(place(3), RETRY)]);
@@ -130,7 +135,7 @@ fn installs_wait_for_their_next_hops() {
 
 #[test]
 fn with_too_many_waiting_requests_stay_in_the_rings() {
-    let mut book = Book::new(BookConfig { size: [10_000, 0], ..config() });
+    let mut book = Book::new(BookConfig { size: [10_000, 0], ..config() }, Flows::Plain);
     book.set_writable(true);
     book.set_ready(true);
     for n in 0..MOST_WAITING as u32 {
@@ -254,7 +259,7 @@ fn an_install_nobody_knows_of_is_undone_twice() {
 
 #[test]
 fn the_gate_is_closed_without_target_and_without_room() {
-    let mut book = Book::new(BookConfig { size: [4, 50], ..config() });
+    let mut book = Book::new(BookConfig { size: [4, 50], ..config() }, Flows::Plain);
     assert_eq!(book.thresholds(Policy::Established), [Threshold::Never; 2]);
     install(&mut book, 9, ms(0));
     assert_eq!(verdicts(&mut book), [Verdict::Refused(place(9), RETRY)]);
@@ -415,11 +420,16 @@ fn a_sweep_finds_what_is_missing_and_what_is_too_much() {
     // Installed after the read began, so not in it.
     offload(&mut book, 4, ms(1));
     install(&mut book, 5, ms(1));
-    let same = |_: &AnyEnds, _| true;
     for n in [1, 2, 9] {
-        both(n, [0; 2], [None; 2]).iter().for_each(|found| sweep(&mut book, found, same));
+        for direction in DIRECTIONS {
+            sweep(&mut book, &entry(n, direction, 0, None), Some(FlowAction::of(&ends_v4(n), direction)));
+        }
     }
-    both(3, [0; 2], [None; 2]).iter().for_each(|found| sweep(&mut book, found, |_, d| d == Direction::Inbound));
+    // One of it does something else.
+    for direction in DIRECTIONS {
+        let does = FlowAction::of(&ends_v4(3), Direction::Inbound);
+        sweep(&mut book, &entry(3, direction, 0, None), Some(does));
+    }
     assert_eq!(book.orphans_gone(), None);
     book.sweep_end(ms(2));
     let written = writes(&mut book);

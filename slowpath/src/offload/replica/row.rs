@@ -1,7 +1,8 @@
 //! Keys and actions of all static tables, as one type each.
 
 use carom_p4::{
-    InjectKey, Key, LocalV4Key, LocalV6Key, NexthopKey, PortKey, ServiceV4Key, ServiceV6Key, SlowpathKey, Table,
+    InjectKey, Key, LocalV4Key, LocalV6Key, NexthopKey, PairIdV4Key, PairV4Key, PortKey, ServiceAddrV4Key,
+    ServiceIdV4Key, ServiceV4Key, ServiceV6Key, SlowpathKey, Table,
 };
 use runtime_client::proto::p4::v1::TableEntry;
 use runtime_client::write::Entry;
@@ -25,9 +26,6 @@ macro_rules! tables {
         )* }
 
         impl RowKey {
-            /// The static tables.
-            pub const TABLES: &[Table] = &[$(<$key>::TABLE),*];
-
             /// Its table.
             pub fn table(&self) -> Table {
                 match self { $(RowKey::$name(_) => <$key>::TABLE,)* }
@@ -65,9 +63,24 @@ tables! {
     Slowpath: SlowpathKey,
     Inject: InjectKey,
     Port: PortKey,
+    ServiceIdV4: ServiceIdV4Key,
+    PairIdV4: PairIdV4Key,
+    PairV4: PairV4Key,
+    ServiceAddrV4: ServiceAddrV4Key,
 }
 
 impl RowKey {
+    /// It is of a small table of the program by ids.
+    pub fn is_small(&self) -> bool {
+        use RowKey::{PairIdV4, PairV4, ServiceAddrV4, ServiceIdV4};
+        matches!(self, ServiceIdV4(_) | PairIdV4(_) | PairV4(_) | ServiceAddrV4(_))
+    }
+
+    /// Flow entries name it.
+    pub fn is_named(&self) -> bool {
+        matches!(self, RowKey::Nexthop(_)) || self.is_small()
+    }
+
     /// Entries of its table have a direct meter.
     pub fn has_meter(&self) -> bool {
         matches!(self, RowKey::ServiceV4(_) | RowKey::ServiceV6(_))

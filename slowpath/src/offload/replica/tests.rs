@@ -75,7 +75,7 @@ fn started(plan: &Plan) -> (Replica, Target) {
     let mut target = Target::default();
     replica.look_begin(true);
     target.follow(&mut replica, Moment(0));
-    replica.set_with_nexthops(true);
+    replica.set_with_named(true);
     (replica, target)
 }
 
@@ -235,7 +235,7 @@ fn next_hops_wait_until_flows_of_an_earlier_life_are_gone() {
     let nexthop = |write: &Write| matches!(write.key, RowKey::Nexthop(_));
     assert!(!target.follow(&mut replica, Moment(0)).iter().any(nexthop));
     assert!(replica.is_settled());
-    replica.set_with_nexthops(true);
+    replica.set_with_named(true);
     replica.follow(&neighbors);
     assert!(target.follow(&mut replica, Moment(0)).iter().any(nexthop));
 }
@@ -269,7 +269,7 @@ fn next_hops_of_an_earlier_life_go_on_under_their_names() {
     assert!(!replica.claim(&neighbors, one, NexthopId(4)), "it has a name");
     assert!(!replica.claim(&neighbors, three, NexthopId(5)), "another interface");
     assert!(!replica.claim(&neighbors, three, NexthopId(6)), "no entry");
-    replica.set_with_nexthops(true);
+    replica.set_with_named(true);
     replica.follow(&neighbors);
     target.follow(&mut replica, Moment(0));
     let is = |label: u16| target.0.get(&row(label)).copied();
@@ -296,7 +296,7 @@ fn what_an_earlier_life_left_is_mended() {
     replica.look_begin(false);
     target.0.iter().for_each(|(key, action)| replica.look_found(*key, *action));
     replica.look_end();
-    replica.set_with_nexthops(true);
+    replica.set_with_named(true);
     replica.follow(&neighbors);
     let written = target.follow(&mut replica, Moment(0));
     let steps: Vec<Step> =
@@ -427,7 +427,7 @@ fn the_target_has_what_is_wanted_after_any_order_of_events() {
         let mut replica = Replica::new(ports(), &plan(OURS, &[vip(0)], &[]));
         let (mut target, mut flights, mut late, mut now) = (Target::default(), Vec::<Write>::new(), Vec::new(), 0);
         replica.look_begin(true);
-        replica.set_with_nexthops(true);
+        replica.set_with_named(true);
         let mut last = (vec![vip(0)], OURS);
         for _ in 0..200 {
             match draw(12) {

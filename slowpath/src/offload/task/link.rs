@@ -80,7 +80,7 @@ impl Task {
             self.epoch += 1;
             self.scan = None;
             self.book.set_writable(false);
-            self.replica.set_with_nexthops(false);
+            self.replica.set_with_named(false);
         }
         match stage {
             Stage::Down | Stage::Paused(_) | Stage::WritingRows | Stage::Clearing => {}
@@ -90,7 +90,7 @@ impl Task {
             Stage::ReadingFlows => self.scan_tables(Of::Flows),
             Stage::Ready => {
                 self.next_sweep = now.after(self.settings.sweep.as_millis() as u64);
-                self.replica.set_with_nexthops(true);
+                self.replica.set_with_named(true);
                 self.book.set_ready(true);
                 if self.brought == Some(Brought::Committed) {
                     self.fills.send_modify(|fills| *fills += 1);

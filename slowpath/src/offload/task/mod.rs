@@ -33,8 +33,9 @@ use runtime_client::{Client, Config, ConnectError, ElectionId, Event, Events, Ro
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::book::{Book, BookConfig, Moment};
-use super::program::DeviceProgram;
+use super::book::{Book, BookConfig, Moment, Reach};
+use super::flows::{Flows, Ids, Need};
+use super::program::{DeviceProgram, Form};
 use super::replica::{Ports, Replica};
 use super::strays::Strays;
 use super::{Ask, Ring, Rings, Settings, Tuning, wire};
@@ -108,6 +109,14 @@ impl Drop for Task {
     }
 }
 
+/// How far something is that flow entries name.
+fn reach(replica: &Replica, neighbors: &Neighbors, need: &Need) -> Reach {
+    match need {
+        Need::Nexthop(id) => replica.reach(neighbors, *id),
+        Need::Row(key, action) => replica.reach_small(key, action),
+    }
+}
+
 /// The rings of a worker, and the verdicts that did not fit.
 struct Queue {
     ring: Ring,
@@ -133,13 +142,20 @@ impl Task {
         settings.write.batch = settings.write.batch.max(2);
         settings.write.pending = settings.write.pending.max(2 * settings.write.batch);
         let writer = client.writer(settings.write.clone());
-        let book = Book::new(BookConfig {
+        let form = settings.program.form;
+        let ages = settings.idle_timeouts && report::flows_age(&pipeline.p4info, form);
+        let flows = match form {
+            Form::Plain => Flows::Plain,
+            Form::Ids => Flows::ByIds(Box::new(Ids::new(report::id_room(&pipeline.p4info)))),
+        };
+        let config = BookConfig {
             retry_ms: settings.retry.as_millis() as u64,
             grace_ms: GRACE_MS,
-            size: report::flow_sizes(&pipeline.p4info),
+            size: report::flow_sizes(&pipeline.p4info, form),
             unknown_is_full: settings.program.kind.says_unknown_when_full(),
             operations: settings.write.pending / 2,
-        });
+        };
+        let book = Book::new(config, flows);
         let ports = Ports {
             link: settings.link_port,
             interfaces: settings.switch_ports.clone(),
@@ -149,7 +165,7 @@ impl Task {
         let queue = |ring| Queue { ring, late: Default::default() };
         rings.gate.hold(settings.placement.is_some());
         Ok(Task {
-            ages: report::flows_age(&pipeline.p4info),
+            ages,
             replica: Replica::new(ports, &plan),
             holding: settings.placement.is_some(),
             strays: None,
@@ -206,6 +222,7 @@ impl Task {
         self.tell();
         self.take_requests(now);
         self.book.tick(now);
+        self.follow_ids();
         self.follow_nexthops();
         self.write(now);
         self.look(now);
@@ -235,7 +252,7 @@ impl Task {
                     self.replica.follow(&self.neighbors);
                 }
                 let request = labelled(request, &self.book, &mut self.replica, &self.neighbors);
-                self.book.request(worker, request, now, |label| self.replica.reach(&self.neighbors, label));
+                self.book.request(worker, request, now, |need| reach(&self.replica, &self.neighbors, need));
             }
         }
     }
@@ -244,8 +261,15 @@ impl Task {
         self.replica.follow(&self.neighbors);
         let changes = self.replica.changes();
         if std::mem::replace(&mut self.nexthops_seen, changes) != changes {
-            self.book.nexthops_changed(|label| self.replica.reach(&self.neighbors, label));
+            self.book.needs_changed(|need| reach(&self.replica, &self.neighbors, need));
         }
+    }
+
+    /// Has the small tables say what the ids of flow entries stand for.
+    pub(super) fn follow_ids(&mut self) {
+        let Some(ids) = self.book.flows_mut().ids() else { return };
+        self.replica.gone_small().for_each(|key| ids.gone(&key));
+        ids.wants().for_each(|(key, action)| self.replica.want_small(key, action));
     }
 
     /// Pushes verdicts into the workers' rings, in order; what does not fit waits here.

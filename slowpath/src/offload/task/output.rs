@@ -7,7 +7,8 @@ use runtime_client::write::{Entity, Entry, Kind, Outcome, Update, Writer};
 
 use super::Task;
 use crate::offload::PuntRate;
-use crate::offload::book::{End, FlowKey, Moment, SessionId, Sides, Write};
+use crate::offload::book::{End, Moment, SessionId, Sides, Write};
+use crate::offload::flows::Flows;
 use crate::offload::replica::{self, Step};
 use crate::offload::wire;
 
@@ -30,7 +31,7 @@ impl Task {
         while self.writer.room() >= LONGEST
             && let Some(write) = self.book.next_write()
         {
-            submit(&mut self.writer, &write, self.ages);
+            submit(&mut self.writer, self.book.flows(), &write, self.ages);
         }
     }
 
@@ -71,26 +72,26 @@ fn problem(outcome: &Outcome) -> Option<String> {
     }
 }
 
-fn submit(writer: &mut Writer, write: &Write, ages: bool) {
+fn submit(writer: &mut Writer, flows: &Flows, write: &Write, ages: bool) {
     match write {
         Write::Insert { id, ends, idle_ms } => {
             let idle_ms = if ages { *idle_ms } else { 0 };
-            wire::with_inserts(ends, idle_ms, |updates| give(writer, id.number(), updates));
+            wire::with_inserts(flows, ends, idle_ms, |updates| give(writer, id.number(), updates));
         }
-        Write::Delete { id, ends, sides } => delete(writer, *id, ends, *sides),
+        Write::Delete { id, ends, sides } => delete(writer, flows, *id, ends, *sides),
         Write::Orphan { ticket, key } => wire::with_flow_key(key, |entry| {
             give(writer, ORPHAN | u64::from(*ticket), &[Update::delete(entry)]);
         }),
     }
 }
 
-fn delete(writer: &mut Writer, id: SessionId, ends: &AnyEnds, sides: Sides) {
+fn delete(writer: &mut Writer, flows: &Flows, id: SessionId, ends: &AnyEnds, sides: Sides) {
     if sides == Sides::BOTH {
-        return wire::with_deletes(ends, |updates| give(writer, id.number(), updates));
+        return wire::with_deletes(flows, ends, |updates| give(writer, id.number(), updates));
     }
     // The book deletes something or nothing.
     if let Some(direction) = sides.iter().next() {
-        wire::with_flow_key(&FlowKey::of(ends, direction), |entry| give(writer, id.number(), &[Update::delete(entry)]));
+        wire::with_flow_key(&flows.key(ends, direction), |entry| give(writer, id.number(), &[Update::delete(entry)]));
     }
 }
 

@@ -15,8 +15,9 @@ use tokio::time::timeout;
 use super::Task;
 use super::link::Stage;
 use crate::offload::Forwarded;
-use crate::offload::book::{FlowKey, Found, Look, Moment, SessionId};
-use crate::offload::replica::{RowKey, row_of};
+use crate::offload::book::{Found, Look, Moment, SessionId};
+use crate::offload::flows::{FlowKey, Flows};
+use crate::offload::replica::row_of;
 use crate::offload::strays::Strays;
 use crate::offload::wire;
 
@@ -80,7 +81,7 @@ impl Task {
             if sessions.is_empty() {
                 continue;
             }
-            let keys = sessions.iter().flat_map(|(_, ends)| keys_of(ends)).collect();
+            let keys = sessions.iter().flat_map(|(_, ends)| keys_of(self.book.flows(), ends)).collect();
             let ids = sessions.into_iter().map(|(id, _)| id).collect();
             let (client, ages, patience) = (self.client.clone(), self.ages, self.settings.write.timeout);
             self.looks_under_way += 1;
@@ -91,8 +92,8 @@ impl Task {
     /// Begins to read whole tables.
     pub(super) fn scan_tables(&mut self, of: Of) {
         let tables: Vec<u32> = match of {
-            Of::Rows => RowKey::TABLES.iter().map(|table| table.id).collect(),
-            Of::Flows => crate::offload::FLOW_TABLES.iter().map(|table| table.id).collect(),
+            Of::Rows => self.settings.program.form.static_tables().map(|table| table.id).collect(),
+            Of::Flows => self.settings.program.form.flow_tables().iter().map(|table| table.id).collect(),
         };
         match of {
             Of::Rows => self.replica.look_begin(false),
@@ -123,17 +124,28 @@ impl Task {
         let Some(Scan { of, .. }) = self.scan else { return };
         match (chunk, of) {
             (Chunk::Entries(entries), Of::Rows) => {
-                entries.iter().filter_map(row_of).for_each(|(key, action)| self.replica.look_found(key, action));
+                for (key, action) in entries.iter().filter_map(row_of) {
+                    self.replica.look_found(key, action);
+                    // What the target had before us: flow entries of that time name it.
+                    if self.stage == Stage::ReadingRows
+                        && let Some(ids) = self.book.flows_mut().ids()
+                    {
+                        ids.take_over(&key, &action);
+                    }
+                }
+                self.follow_ids();
             }
             (Chunk::Entries(entries), Of::Flows) => {
                 for entry in &entries {
                     let Some(found) = wire::found(entry) else { continue };
-                    let action = wire::flow_action_of(entry);
-                    let same = |ends: &_, direction| action == Some(wire::rewrite(ends, direction));
-                    if self.book.sweep_entry(&found, same) {
-                        match &mut self.strays {
-                            Some(strays) => strays.push(found.key, action, found.count),
-                            None => self.book.orphan(found.key),
+                    let does = wire::flow_action_of(entry);
+                    if self.book.sweep_entry(&found, does) {
+                        match (&mut self.strays, found.key) {
+                            (Some(strays), FlowKey::V4(_) | FlowKey::V6(_)) => {
+                                strays.push(found.key, does, found.count)
+                            }
+                            // Entries by ids are not put together again.
+                            _ => self.book.orphan(found.key),
                         }
                     }
                 }
@@ -173,7 +185,7 @@ impl Task {
     ) {
         let ids = sessions.iter().map(|(worker, place)| SessionId::new(*worker, *place));
         let offloaded: Vec<_> = ids.filter_map(|id| Some((id, self.book.offloaded(id)?))).collect();
-        let keys: Vec<FlowKey> = offloaded.iter().flat_map(|(_, ends)| keys_of(ends)).collect();
+        let keys: Vec<FlowKey> = offloaded.iter().flat_map(|(_, ends)| keys_of(self.book.flows(), ends)).collect();
         let ids = offloaded.into_iter().map(|(id, _)| id).collect();
         let (client, ages, patience) = (self.client.clone(), self.ages, self.settings.write.timeout);
         self.jobs.spawn(async move {
@@ -211,9 +223,9 @@ impl Task {
     }
 }
 
-fn keys_of(ends: &fullnat::offload::AnyEnds) -> [FlowKey; 2] {
+fn keys_of(flows: &Flows, ends: &fullnat::offload::AnyEnds) -> [FlowKey; 2] {
     use fullnat::flow::Direction::{Inbound, Outbound};
-    [Inbound, Outbound].map(|direction| FlowKey::of(ends, direction))
+    [Inbound, Outbound].map(|direction| flows.key(ends, direction))
 }
 
 /// Reads entries with their counters, and with the time since their last hit where the target has that.

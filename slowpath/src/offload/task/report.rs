@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use carom_p4::{ID_DROPS, ID_PUNTS, Punt, SwitchDrop, TABLES};
+use carom_p4::{ID_DROPS, ID_PUNTS, Key, PairIdV4Key, Punt, ServiceIdV4Key, SwitchDrop, Table};
 use fullnat::offload::Threshold;
 use runtime_client::proto::p4::config::v1::table::IdleTimeoutBehavior;
-use runtime_client::proto::p4::config::v1::{P4Info, Table};
+use runtime_client::proto::p4::config::v1::{self as p4info, P4Info};
 use runtime_client::proto::p4::v1::entity::Entity as Kind;
 use runtime_client::proto::p4::v1::{CounterEntry, Entity};
 use runtime_client::{Client, RequestError, Standing};
@@ -15,28 +15,41 @@ use tokio::time::timeout;
 
 use super::Task;
 use super::link::{Stage, name_of};
-use crate::offload::FLOW_TABLES;
 use crate::offload::book::Family;
+use crate::offload::flows::{Flows, IdRoom};
+use crate::offload::program::Form;
 use crate::offload::stats::{Status, TableStatus};
 
 /// The switch's own counters are waited for this long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Entries the flow tables have room for by P4Info, IPv4 and IPv6.
-pub(super) fn flow_sizes(p4info: &P4Info) -> [u64; 2] {
-    FLOW_TABLES.map(|table| {
-        let size = find(p4info, &table).and_then(|table| u64::try_from(table.size).ok());
-        size.filter(|size| *size > 0).unwrap_or(table.size)
-    })
+/// Entries of sessions there is room for by P4Info, IPv4 and IPv6. A session has two; by ids, one in each of two tables.
+pub(super) fn flow_sizes(p4info: &P4Info, form: Form) -> [u64; 2] {
+    let [v4 @ .., v6] = form.flow_tables() else { return [0; 2] };
+    let least = v4.iter().map(|table| size(p4info, table)).min().unwrap_or_default();
+    [least * v4.len() as u64, size(p4info, v6)]
+}
+
+/// The ids there are by P4Info, none without small tables.
+pub(super) fn id_room(p4info: &P4Info) -> IdRoom {
+    // As many as its field can name, and its table has room for.
+    let ids = |table: Table, bits: u32| u16::try_from(size(p4info, &table).min(1 << bits)).unwrap_or(u16::MAX);
+    IdRoom { services: ids(ServiceIdV4Key::TABLE, 10), pairs: ids(PairIdV4Key::TABLE, 14) }
+}
+
+fn size(p4info: &P4Info, table: &Table) -> u64 {
+    let size = find(p4info, table).and_then(|table| u64::try_from(table.size).ok());
+    size.filter(|size| *size > 0).unwrap_or(table.size)
 }
 
 /// Whether entries of the flow tables may have idle timeouts, by P4Info. Where they may not, one that has is an error.
-pub(super) fn flows_age(p4info: &P4Info) -> bool {
+pub(super) fn flows_age(p4info: &P4Info, form: Form) -> bool {
     let notifies = IdleTimeoutBehavior::NotifyControl as i32;
-    FLOW_TABLES.iter().all(|table| find(p4info, table).is_some_and(|table| table.idle_timeout_behavior == notifies))
+    let ages = |table| find(p4info, table).is_some_and(|table| table.idle_timeout_behavior == notifies);
+    form.flow_tables().iter().filter(|table| Flows::is_watched(table)).all(ages)
 }
 
-fn find<'a>(p4info: &'a P4Info, table: &carom_p4::Table) -> Option<&'a Table> {
+fn find<'a>(p4info: &'a P4Info, table: &Table) -> Option<&'a p4info::Table> {
     p4info.tables.iter().find(|of| of.preamble.as_ref().is_some_and(|preamble| preamble.id == table.id))
 }
 
@@ -64,6 +77,7 @@ impl Task {
         Status {
             address: self.settings.address.target.clone(),
             kind: self.settings.program.kind.name().into(),
+            program: self.settings.program.form.name().into(),
             device_id: self.settings.device_id,
             role: self.settings.role.clone(),
             election_id: self.settings.election_id,
@@ -88,16 +102,22 @@ impl Task {
     }
 
     fn tables(&self) -> Vec<TableStatus> {
-        let family = |id| FLOW_TABLES.iter().position(|table| table.id == id);
-        let table = |table: &carom_p4::Table| {
-            let (size, entries) = match family(table.id) {
-                Some(0) => self.book.room_of(Family::V4),
-                Some(_) => self.book.room_of(Family::V6),
+        let form = self.settings.program.form;
+        let flow_tables = form.flow_tables();
+        let table = |table: &Table| {
+            let (size, entries) = match flow_tables.iter().position(|flows| flows.id == table.id) {
+                Some(at) if at + 1 == flow_tables.len() => self.book.room_of(Family::V6),
+                // A session's entries are spread evenly.
+                Some(_) => {
+                    let (size, entries) = self.book.room_of(Family::V4);
+                    let tables = flow_tables.len() as u64 - 1;
+                    (size / tables, entries / tables)
+                }
                 None => (table.size, self.replica.entries(table.id)),
             };
             TableStatus { name: table.name.into(), size, entries }
         };
-        TABLES.iter().map(table).collect()
+        form.tables().iter().map(table).collect()
     }
 }
 
@@ -144,16 +164,27 @@ async fn counter(
 
 #[cfg(test)]
 mod tests {
-    use carom_p4::artifacts::{BMV2_P4INFO, PNA_P4INFO};
+    use carom_p4::artifacts::{BMV2_IDS_P4INFO, BMV2_P4INFO, PNA_P4INFO};
     use prost::Message;
 
     use super::*;
 
     #[test]
     fn p4info_tells_room_and_ageing() {
-        let [bmv2, pna] = [BMV2_P4INFO, PNA_P4INFO].map(|bytes| P4Info::decode(bytes).expect("a committed artifact"));
-        assert_eq!((flow_sizes(&bmv2), flows_age(&bmv2)), ([131_072, 65_536], true));
-        assert_eq!((flow_sizes(&pna), flows_age(&pna)), ([131_072, 65_536], false));
-        assert_eq!((flow_sizes(&P4Info::default()), flows_age(&P4Info::default())), ([131_072, 65_536], false));
+        let info = |bytes: &[u8]| P4Info::decode(bytes).expect("a committed artifact");
+        for (info, form, sizes, ages) in [
+            (info(BMV2_P4INFO), Form::Plain, [131_072, 65_536], true),
+            (info(BMV2_IDS_P4INFO), Form::Ids, [131_072, 65_536], true),
+            (info(PNA_P4INFO), Form::Plain, [131_072, 65_536], false),
+            (P4Info::default(), Form::Plain, [131_072, 65_536], false),
+        ] {
+            assert_eq!((flow_sizes(&info, form), flows_age(&info, form)), (sizes, ages));
+        }
+        let room = IdRoom { services: 1024, pairs: 16_384 };
+        assert_eq!(id_room(&info(BMV2_IDS_P4INFO)), room);
+        let mut small = info(BMV2_IDS_P4INFO);
+        small.tables.iter_mut().for_each(|table| table.size = table.size.min(100));
+        assert_eq!(id_room(&small), IdRoom { services: 100, pairs: 100 });
+        assert_eq!(flow_sizes(&small, Form::Ids), [200, 100]);
     }
 }

@@ -16,12 +16,12 @@ fn ticket(book: &mut Book) -> u32 {
 }
 
 fn sweep_both(book: &mut Book, n: u32) -> Vec<bool> {
-    both(n, [0; 2], [None; 2]).iter().map(|found| book.sweep_entry(found, |_, _| true)).collect()
+    DIRECTIONS.iter().map(|d| book.sweep_entry(&entry(n, *d, 0, None), Some(FlowAction::of(&ends_v4(n), *d)))).collect()
 }
 
 #[test]
 fn an_adopted_session_is_one_like_all_others() {
-    let mut book = Book::new(config());
+    let mut book = Book::new(config(), Flows::Plain);
     book.set_writable(true);
     book.sweep_begin();
     assert_eq!(sweep_both(&mut book, 1), [true; 2], "nobody's");
@@ -57,7 +57,7 @@ fn an_adopted_session_is_one_like_all_others() {
 
 #[test]
 fn what_is_declined_is_deleted_and_what_does_not_fit_too() {
-    let mut book = Book::new(config());
+    let mut book = Book::new(config(), Flows::Plain);
     book.set_writable(true);
     book.sweep_begin();
     book.offer(W, pair(1), IfaceId(1));

@@ -13,35 +13,52 @@ impl World {
             }
             Write::Orphan { .. } => 0,
         };
-        self.flights.push(Flight { write, life });
+        let flows = self.book.flows();
+        let update =
+            |ends: &AnyEnds, direction| (*ends, direction, flows.key(ends, direction), flows.action(ends, direction));
+        let updates = match &write {
+            Write::Insert { ends, .. } => DIRECTIONS.map(|direction| update(ends, direction)).to_vec(),
+            Write::Delete { ends, sides, .. } => sides.iter().map(|direction| update(ends, direction)).collect(),
+            // Of a delete only the key matters.
+            Write::Orphan { key, .. } => {
+                let (of, direction) = (ends(0), Direction::Inbound);
+                vec![(of, direction, *key, FlowAction::of(&of, direction))]
+            }
+        };
+        self.flights.push(Flight { write, life, updates });
     }
 
     /// Applies a write and says what became of each update.
-    pub(super) fn apply(&mut self, write: &Write, life: u64) -> Vec<End> {
-        let (keys, insert): (Vec<FlowKey>, bool) = match write {
-            Write::Insert { ends, .. } => (DIRECTIONS.map(|d| FlowKey::of(ends, d)).to_vec(), true),
-            Write::Delete { ends, sides, .. } => (sides.iter().map(|d| FlowKey::of(ends, d)).collect(), false),
-            Write::Orphan { key, .. } => (vec![*key], false),
-        };
-        keys.into_iter()
-            .map(|key| {
-                if self.faults && self.random.percent(5) {
-                    return End::Refused(if self.random.percent(50) { Code::Aborted } else { Code::Internal });
-                }
-                if !insert {
-                    return if self.rows.remove(&key).is_some() { End::Applied } else { End::Refused(Code::NotFound) };
-                }
-                if self.rows.contains_key(&key) {
-                    return End::Refused(Code::AlreadyExists);
-                }
-                if self.rows.len() >= self.capacity {
-                    let codes = [Code::ResourceExhausted, Code::Unknown];
-                    return End::Refused(codes[self.random.below(2)]);
-                }
-                self.rows.insert(key, Row { life, count: Count::default(), hit_at: self.now });
+    pub(super) fn apply(&mut self, Flight { write, life, updates }: &Flight) -> Vec<End> {
+        let insert = matches!(write, Write::Insert { .. });
+        let mut ends = Vec::new();
+        for update @ (_, _, key, _) in updates {
+            ends.push(if self.faults && self.random.percent(5) {
+                End::Refused(if self.random.percent(50) { Code::Aborted } else { Code::Internal })
+            } else if !insert {
+                if self.rows.remove(key).is_some() { End::Applied } else { End::Refused(Code::NotFound) }
+            } else if self.rows.contains_key(key) {
+                End::Refused(Code::AlreadyExists)
+            } else if self.rows.len() >= self.capacity {
+                let codes = [Code::ResourceExhausted, Code::Unknown];
+                End::Refused(codes[self.random.below(2)])
+            } else {
+                self.put(*life, *update);
                 End::Applied
-            })
-            .collect()
+            });
+        }
+        ends
+    }
+
+    /// The target gets an entry.
+    pub(super) fn put(&mut self, life: u64, (of, direction, key, does): (AnyEnds, Direction, FlowKey, FlowAction)) {
+        let (count, meaning) = (Count::default(), small::meaning(&of));
+        self.rows.insert(key, Row { life, of, meaning, direction, does, count, hit_at: self.now });
+    }
+
+    /// The key of a session's entry as the book has it now.
+    pub(super) fn key_of(&self, tuple: u32, direction: Direction) -> FlowKey {
+        self.book.flows().key(&ends(tuple), direction)
     }
 
     /// Some operation is answered, in whatever order.
@@ -55,27 +72,23 @@ impl World {
         self.settle(flight, lost);
     }
 
-    pub(super) fn settle(&mut self, Flight { write, life }: Flight, lost: bool) {
-        let updates = match write {
-            Write::Insert { .. } => 2,
-            Write::Delete { sides, .. } => sides.iter().count(),
-            Write::Orphan { .. } => 1,
-        };
+    pub(super) fn settle(&mut self, flight: Flight, lost: bool) {
+        let (write, updates) = (flight.write, flight.updates.len());
         let ends = if lost {
             match self.random.below(3) {
                 0 => {}
                 1 => {
-                    self.apply(&write, life);
+                    self.apply(&flight);
                 }
                 // Deletes may come late too: then they may hit another's entry.
                 _ => {
                     let delay = self.random.below(LATE_MS as usize) as u64;
-                    self.late.push((self.now + delay, write, life));
+                    self.late.push((self.now + delay, flight));
                 }
             }
             vec![End::Unknown; updates]
         } else {
-            self.apply(&write, life)
+            self.apply(&flight)
         };
         match write {
             Write::Insert { id, .. } | Write::Delete { id, .. } => {
@@ -89,9 +102,9 @@ impl World {
         let now = self.now;
         let (due, rest) = std::mem::take(&mut self.late).into_iter().partition(|(at, ..)| *at <= now);
         self.late = rest;
-        for (_, write, life) in due {
+        for (_, flight) in due {
             let before: Vec<(FlowKey, u64)> = self.rows.iter().map(|(key, row)| (*key, row.life)).collect();
-            self.apply(&write, life);
+            self.apply(&flight);
             let gone = before.into_iter().filter(|(key, _)| !self.rows.contains_key(key)).map(|(_, life)| life);
             self.harmed.extend(gone);
         }
@@ -112,7 +125,7 @@ impl World {
         let mut answer = Answer { found: Vec::new(), idle: HashSet::new() };
         for id in ids {
             let Some(session) = self.book.sessions.get(id) else { continue };
-            let keys = DIRECTIONS.map(|direction| FlowKey::of(&session.ends, direction));
+            let keys = DIRECTIONS.map(|direction| self.book.flows().key(&session.ends, direction));
             answer.found.extend(keys.iter().filter_map(|key| self.found(key)));
             let quiet = |key: &FlowKey| {
                 let Some(row) = self.rows.get(key) else { return false };
@@ -127,7 +140,8 @@ impl World {
 
     pub(super) fn found(&self, key: &FlowKey) -> Option<Found> {
         let row = self.rows.get(key)?;
-        let quiet_ms = self.tells_time.then_some(self.now - row.hit_at);
+        let watched = self.book.flows().watched(&row.of).has(row.direction);
+        let quiet_ms = (self.tells_time && watched).then_some(self.now - row.hit_at);
         Some(Found { key: *key, count: row.count, quiet_ms })
     }
 
@@ -149,23 +163,36 @@ impl World {
 
     pub(super) fn traffic(&mut self) {
         for _ in 0..1 + self.random.below(4) {
-            let key = key_of(self.random.below(TUPLES as usize) as u32, DIRECTIONS[self.random.below(2)]);
+            let key = self.any_key();
             self.hit(&key);
         }
     }
 
+    fn any_key(&mut self) -> FlowKey {
+        let tuple = self.random.below(TUPLES as usize) as u32;
+        let direction = DIRECTIONS[self.random.below(2)];
+        self.key_of(tuple, direction)
+    }
+
+    /// A packet hits an entry. By ids the connection's entry counts it, which an inbound one leads to.
     pub(super) fn hit(&mut self, key: &FlowKey) {
-        let Some(row) = self.rows.get_mut(key) else { return };
-        row.count = Count { packets: row.count.packets + 1, bytes: row.count.bytes + 100 };
-        row.hit_at = self.now;
-        let inbound = (0..TUPLES).any(|tuple| key_of(tuple, Direction::Inbound) == *key);
-        self.hits.entry(row.life).or_default()[usize::from(!inbound)] += 1;
+        let Some(Row { life, direction, .. }) = self.rows.get(key).copied() else { return };
+        let counts = match self.is_by_ids() {
+            true => Direction::Outbound,
+            false => direction,
+        };
+        let now = self.now;
+        if let Some(row) = self.rows.values_mut().find(|row| (row.life, row.direction) == (life, counts)) {
+            row.count = Count { packets: row.count.packets + 1, bytes: row.count.bytes + 100 };
+            row.hit_at = now;
+            self.hits.entry(life).or_default()[counts as usize] += 1;
+        }
     }
 
     /// Notices, whether they are true or not: late ones and repeated ones are not.
     pub(super) fn notice(&mut self) {
         for _ in 0..self.random.below(8) {
-            let key = key_of(self.random.below(TUPLES as usize) as u32, DIRECTIONS[self.random.below(2)]);
+            let key = self.any_key();
             self.book.notice(&key);
         }
     }
@@ -192,13 +219,19 @@ impl World {
             None => {}
             Some(mut found) if !found.is_empty() => {
                 let rest = found.split_off(1 + self.random.below(found.len()));
-                found.iter().for_each(|found| sweep(&mut self.book, found, |_, _| true));
+                found.iter().for_each(|found| self.sweep_entry(found));
                 self.sweep = Some(rest);
             }
             // A sweep that breaks off says nothing.
             Some(_) if self.faults && self.random.percent(20) => {}
             Some(_) => self.book.sweep_end(ms(self.now)),
         }
+    }
+
+    fn sweep_entry(&mut self, found: &Found) {
+        // It may have gone since it was read.
+        let does = self.rows.get(&found.key).map(|row| row.does);
+        sweep(&mut self.book, found, does);
     }
 
     pub(super) fn lose_an_entry(&mut self) {
@@ -213,8 +246,7 @@ impl World {
 
     pub(super) fn hops(&mut self) {
         self.pending_hops = self.faults && !self.pending_hops;
-        let reach = if self.pending_hops { Reach::Pending } else { Reach::Ready };
-        self.book.nexthops_changed(|_| reach);
+        self.needs_changed();
     }
 
     pub(super) fn disconnect(&mut self) {
@@ -230,6 +262,7 @@ impl World {
         if self.random.percent(20) {
             // It was started again.
             self.late.clear();
+            self.lose_small();
             self.harmed.extend(std::mem::take(&mut self.rows).into_values().map(|row| row.life));
             if self.random.percent(50) {
                 self.book.wiped(ms(self.now));
@@ -240,9 +273,10 @@ impl World {
     pub(super) fn connect(&mut self) {
         self.up = true;
         self.book.set_writable(true);
+        self.take_over();
         self.book.sweep_begin();
         let found: Vec<Found> = self.rows.keys().copied().filter_map(|key| self.found(&key)).collect();
-        found.iter().for_each(|found| sweep(&mut self.book, found, |_, _| true));
+        found.iter().for_each(|found| self.sweep_entry(found));
         self.book.sweep_end(ms(self.now));
         self.book.set_ready(true);
     }

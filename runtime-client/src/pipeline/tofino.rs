@@ -64,6 +64,9 @@ struct Profile {
 /// What the assembler's binaries begin with.
 const MAGIC: &[u8] = &[0, 0, 0, b'H'];
 
+/// What a context is called where it is none.
+const CONTEXT_FILE: &str = "a context of Tofino (context.json)";
+
 fn wrong(expected: &'static str, problem: impl Into<String>) -> PackError {
     PackError::Kind { expected, problem: problem.into() }
 }
@@ -85,12 +88,12 @@ impl Tofino {
             return Err(wrong("a Tofino program", "it has no name"));
         }
         if !self.binary.starts_with(MAGIC) {
-            return Err(wrong("a binary for Tofino", "it does not begin as bfas begins one"));
+            return Err(wrong("a binary for Tofino (tofino.bin, tofino2.bin)", "it does not begin as bfas begins one"));
         }
-        let context = with_tables("a context of Tofino", &self.context)?;
+        let context = with_tables(CONTEXT_FILE, &self.context)?;
         let target = context.get("target").and_then(Value::as_str).unwrap_or_default();
         if !matches!(target, "tofino" | "tofino2") {
-            return Err(wrong("a context of Tofino", format!("its target is {target:?}")));
+            return Err(wrong(CONTEXT_FILE, format!("its target is {target:?}")));
         }
         Ok(())
     }
@@ -102,7 +105,7 @@ impl DeviceConfig for Tofino {
         match &self.form {
             TofinoForm::Lengths => lengths(&[self.name.as_bytes(), &self.binary, &self.context]),
             TofinoForm::Stratum { bfrt, pipeline, pipes } => {
-                with_tables("a BfRt schema", bfrt)?;
+                with_tables("a BfRt schema (bfrt.json)", bfrt)?;
                 if pipeline.is_empty() || pipes.is_empty() {
                     return Err(wrong("a Tofino pipeline", "it has no name, or no pipe runs it"));
                 }

@@ -6,3 +6,4 @@ mod chaos;
 mod install;
 mod rig;
 mod target;
+mod tofino;

@@ -99,33 +99,50 @@ pub enum ProgramError {
     /// P4Info is no P4Info.
     #[error("the program's P4Info cannot be decoded: {0}")]
     P4Info(#[from] prost::DecodeError),
-    /// A file cannot be read.
-    #[error("target.tofino.files: {}: {source}", path.display())]
+    /// A file cannot be read, or is no file of its kind.
+    #[error("target.tofino.files: {}: {source}; `make p4 ARCH=tna` with CAROM_TOFINO_OUT writes it", path.display())]
     File {
         /// Which.
         path: PathBuf,
-        /// What the system said.
+        /// What the system said, or what is wrong with what is in it.
         source: std::io::Error,
     },
     /// P4Info is of another program.
-    #[error("target.tofino.files: p4info.bin is not of the program \"{form}\" of target.program: {what}")]
+    #[error(
+        "target.tofino.files: {}: not of the program \"{form}\", {what}; change target.program, or name the directory of \
+         that program",
+        path.display()
+    )]
     Tables {
+        /// P4Info's file.
+        path: PathBuf,
         /// The program that was asked for.
         form: &'static str,
         /// How this one differs.
         what: String,
     },
     /// The program is for another chip.
-    #[error("target.tofino.files: context.json is for {found}, and target.tofino.chip says {expected}")]
+    #[error(
+        "target.tofino.files: {}: for {found}, not for {expected}; change target.tofino.chip, or name the directory of \
+         that chip",
+        path.display()
+    )]
     Chip {
+        /// The file that says so.
+        path: PathBuf,
         /// The chip that was asked for.
         expected: &'static str,
         /// The chip it is for.
         found: String,
     },
     /// The compiled program is not what the compiler writes.
-    #[error("target.tofino.files: {0}")]
-    Pack(#[from] PackError),
+    #[error("target.tofino.files: {}: {source}; `make p4 ARCH=tna` with CAROM_TOFINO_OUT writes it", dir.display())]
+    Pack {
+        /// Where it is.
+        dir: PathBuf,
+        /// What is wrong, and with which of its files.
+        source: PackError,
+    },
 }
 
 /// A compiled program and the kind of target it is for.

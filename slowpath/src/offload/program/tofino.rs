@@ -1,6 +1,7 @@
 //! The programs for Tofino: compiled on the operator's machine, and read from there.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use carom_p4::Table;
 use prost::Message;
@@ -20,6 +21,14 @@ pub enum Chip {
 }
 
 impl Chip {
+    /// Its name in the config.
+    fn name(self) -> &'static str {
+        match self {
+            Chip::Tofino1 => "tofino1",
+            Chip::Tofino2 => "tofino2",
+        }
+    }
+
     /// As the assembler calls it, also in the name of the binary.
     fn target(self) -> &'static str {
         match self {
@@ -43,47 +52,63 @@ impl Program {
     ///
     /// A file is missing, or is not of this chip or of a program of this form.
     pub fn tofino(form: Form, chip: Chip, dir: &Path, pipes: Option<u32>) -> Result<Self, ProgramError> {
-        let read = |name: &str| {
-            let path = dir.join(name);
-            std::fs::read(&path).map(Bytes::from).map_err(|source| ProgramError::File { path, source })
-        };
-        let p4info = read("p4info.bin")?;
-        check_tables(&P4Info::decode(p4info.clone())?, form)?;
-        let context = read("context.json")?;
-        check_chip(&context, chip)?;
+        let (path, p4info) = read(dir, "p4info.bin")?;
+        check_tables(path, p4info.clone(), form)?;
+        let (path, context) = read(dir, "context.json")?;
+        check_chip(path, &context, chip)?;
         let form_of_config = match pipes {
             None => TofinoForm::Lengths,
             Some(pipes) => {
-                TofinoForm::Stratum { bfrt: read("bfrt.json")?, pipeline: PIPELINE.into(), pipes: (0..pipes).collect() }
+                let (_, bfrt) = read(dir, "bfrt.json")?;
+                TofinoForm::Stratum { bfrt, pipeline: PIPELINE.into(), pipes: (0..pipes).collect() }
             }
         };
-        let binary = read(&format!("{}.bin", chip.target()))?;
-        let device_config = Tofino { name: NAME.into(), binary, context, form: form_of_config }.pack()?;
+        let (_, binary) = read(dir, &format!("{}.bin", chip.target()))?;
+        let config = Tofino { name: NAME.into(), binary, context, form: form_of_config };
+        let device_config = config.pack().map_err(|source| ProgramError::Pack { dir: dir.into(), source })?;
         Ok(Program { kind: Kind::Tofino, form, p4info, device_config })
     }
 }
 
-/// The tables of P4Info are those of such a program. What keys and actions are made of is bound to their ids, which are given
-/// once.
-fn check_tables(p4info: &P4Info, form: Form) -> Result<(), ProgramError> {
-    let wrong = |what: String| ProgramError::Tables { form: form.name(), what };
-    let ids: Vec<u32> = p4info.tables.iter().filter_map(|table| Some(table.preamble.as_ref()?.id)).collect();
-    if let Some(Table { name, .. }) = form.tables().iter().find(|table| !ids.contains(&table.id)) {
-        return Err(wrong(format!("it has no table {name}")));
-    }
-    let strange = |id: &&u32| !form.tables().iter().any(|table| table.id == **id);
-    match ids.iter().find(strange) {
-        None => Ok(()),
-        Some(id) => Err(wrong(format!("it has a table {id:#010x}"))),
+/// A file of the program, and where it is. None of them is empty.
+fn read(dir: &Path, name: &str) -> Result<(PathBuf, Bytes), ProgramError> {
+    let path = dir.join(name);
+    match std::fs::read(&path) {
+        Ok(bytes) if bytes.is_empty() => Err(strange_file(path, "it is empty")),
+        Ok(bytes) => Ok((path, bytes.into())),
+        Err(source) => Err(ProgramError::File { path, source }),
     }
 }
 
-fn check_chip(context: &[u8], chip: Chip) -> Result<(), ProgramError> {
+fn strange_file(path: PathBuf, what: &str) -> ProgramError {
+    ProgramError::File { path, source: io::Error::new(io::ErrorKind::InvalidData, what) }
+}
+
+/// The tables of P4Info are those of such a program. What keys and actions are made of is bound to their ids, which are given
+/// once.
+fn check_tables(path: PathBuf, p4info: Bytes, form: Form) -> Result<(), ProgramError> {
+    let Ok(p4info) = P4Info::decode(p4info) else { return Err(strange_file(path, "it is no P4Info")) };
+    let tables = || p4info.tables.iter().filter_map(|table| table.preamble.as_ref());
+    let what = if let Some(Table { name, .. }) =
+        form.tables().iter().find(|wanted| !tables().any(|table| table.id == wanted.id))
+    {
+        format!("it has no table {name}")
+    } else if let Some(table) = tables().find(|table| !form.tables().iter().any(|wanted| wanted.id == table.id)) {
+        format!("it has a table {}", table.name)
+    } else {
+        return Ok(());
+    };
+    Err(ProgramError::Tables { path, form: form.name(), what })
+}
+
+fn check_chip(path: PathBuf, context: &[u8], chip: Chip) -> Result<(), ProgramError> {
     // What is no JSON at all is told of when the program is packed.
     let json: serde_json::Value = serde_json::from_slice(context).unwrap_or_default();
     match json.get("target").and_then(serde_json::Value::as_str) {
         Some(target) if target != chip.target() => {
-            Err(ProgramError::Chip { expected: chip.target(), found: target.to_owned() })
+            let named = [Chip::Tofino1, Chip::Tofino2].into_iter().find(|chip| chip.target() == target);
+            let found = named.map_or(target, |chip| chip.name()).to_owned();
+            Err(ProgramError::Chip { path, expected: chip.name(), found })
         }
         _ => Ok(()),
     }

@@ -27,7 +27,7 @@ async fn earlier_life(target: &FakeTarget) {
     for _ in 0..SESSIONS {
         assert!(matches!(rig.verdict(0).await, Verdict::Installed(_)));
     }
-    for entry in flows(&target) {
+    for entry in flows(target) {
         assert!(target.hit(&entry, 3, 300));
     }
     rig.handle.stop().await;
@@ -39,7 +39,7 @@ async fn delete_one(target: &FakeTarget) {
     let (client, _events) = Client::start(config).expect("a good config");
     client.wait_for(Standing::is_primary).await;
     let mut writer = client.writer(WriteConfig::default());
-    let mut entry = flows(&target).remove(0);
+    let mut entry = flows(target).remove(0);
     entry.action = None;
     let entity = runtime_client::proto::p4::v1::Entity {
         entity: Some(runtime_client::proto::p4::v1::entity::Entity::TableEntry(entry)),
@@ -51,7 +51,7 @@ async fn delete_one(target: &FakeTarget) {
     while writer.pending() > 0 {
         writer.settle(&mut settled).await;
     }
-    until(|| flows(&target).len() == 2 * SESSIONS as usize - 1).await;
+    until(|| flows(target).len() == 2 * SESSIONS as usize - 1).await;
 }
 
 fn adopting(target: &FakeTarget) -> Settings {

@@ -1,7 +1,5 @@
 //! Packets of no session: another worker's, or the first of a new one.
 
-use std::net::IpAddr;
-
 use arrayvec::ArrayVec;
 
 use crate::addr::Addr;
@@ -48,17 +46,21 @@ impl<F: Frame> Desk<F> {
         let mut openings: Openings<'a, F, A> = ArrayVec::new();
         let (mut entered, mut filter) = (false, 0u64);
         for arrival in arrivals {
-            // A packet before it in the burst may open this one's session. Few pass the filter that do not.
+            let key = &arrival.flow.key;
+            let service = rx.plan.service_at(key.dst.into(), VPort(key.dport), key.proto);
+            // A packet before it in the burst may open this one's session. Few pass the filter that do not; and what is
+            // for no service may be an answer, where the frames were not received as they were sent, as from a file.
             let bit = 1u64 << (arrival.hash % 64);
             let maybe = filter & bit != 0;
             filter |= bit;
-            if maybe && openings.iter().any(|opening| opening.arrival.hash == arrival.hash) {
+            let is_next = maybe && openings.iter().any(|opening| opening.arrival.hash == arrival.hash);
+            if is_next || service.is_none() && !openings.is_empty() {
                 self.enter(rx, family, openings.drain(..), out);
                 entered = true;
             }
             if entered && let Some(found) = family.sessions.find(&arrival.flow.key, arrival.hash) {
                 self.hit_again(rx, family, found, arrival, out);
-            } else if let Some(opening) = self.admit(rx, family, arrival, out) {
+            } else if let Some(opening) = self.admit(rx, family, service, arrival, out) {
                 let [_, outbound] = family.sessions.lines_of(&opening.placed);
                 F::prefetch(outbound);
                 openings.push(opening);
@@ -72,12 +74,12 @@ impl<F: Frame> Desk<F> {
         &mut self,
         rx: Rx<'a>,
         family: &mut Family<A>,
+        service: Option<&'a Service>,
         arrival: Arrival<F, A>,
         out: &mut impl Output<F>,
     ) -> Option<Opening<'a, F, A>> {
         let key = &arrival.flow.key;
-        let dst: IpAddr = key.dst.into();
-        let Some(service) = rx.plan.service_at(dst, VPort(key.dport), key.proto) else {
+        let Some(service) = service else {
             self.serviceless(rx, arrival, out);
             return None;
         };

@@ -93,7 +93,7 @@ fn measure(eal: Eal, args: &SoftnicForward) -> Result<Forwarded, BenchError> {
         let idle = switch.pipeline.run();
         // As often as it takes: the daemon's worker has a thread of its own.
         let rounds = slow_path.iter_mut().flat_map(|worker| std::iter::from_fn(|| worker.poll().then_some(())));
-        idle && rounds.count() == 0
+        rounds.count() == 0 && idle
     };
     let length = Duration::from_secs_f64(args.seconds);
     // Sessions are made, too.

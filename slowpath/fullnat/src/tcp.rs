@@ -285,7 +285,7 @@ impl Conn {
             (State::SynSent, Direction::Outbound) => {
                 rst.flags.has(TcpFlags::ACK) && within(rst.ack, self.ack[OUT], self.end[IN])
             }
-            _ => rst.seq == self.ack[peer] || rst.seq == self.end[own],
+            _ => !self.is_unseen() && (rst.seq == self.ack[peer] || rst.seq == self.end[own]),
         };
         if valid {
             self.flags &= !(LOST[IN] | LOST[OUT]);
@@ -370,7 +370,7 @@ impl Conn {
         };
         let isn_end = syn_ack.seq.wrapping_add(1);
         let near = |n: u32, seen: u32| within(n, seen.wrapping_sub(SLACK), seen.wrapping_add(SLACK));
-        let old = near(isn_end, self.end[OUT]) && near(syn_ack.ack, self.ack[OUT]);
+        let old = !self.is_unseen() && near(isn_end, self.end[OUT]) && near(syn_ack.ack, self.ack[OUT]);
         self.flags & RESYN != 0
             && self.aside >> 2 == syn_ack.ack as u16 & 0x3fff
             && (self.state == State::SynSent || living && !old)

@@ -18,6 +18,8 @@
 //!   it goes to the same server, which answers with a SYN-ACK if the connection is over indeed.
 //! - A SYN-ACK that answers a new SYN begins a connection whose numbers it brings. Its forwarder holds it back until the
 //!   switch has no entries any more ([`Conn::begins_anew`]), for they would take the handshake ACK and TOA with it.
+//! - Of a connection that an earlier life left in the switch ([`Conn::out_of_sight`]) no number was ever seen, so there is
+//!   nothing to measure by: no SYN-ACK is an old one, no RST fits, and the first segment's numbers are taken for both ends.
 //!
 //! Where FINs are seen they bound their direction: nothing comes after, so its end is not lost a second time.
 
@@ -94,6 +96,14 @@ impl Conn {
         self.flags & (LOST[IN] | LOST[OUT]) != 0
     }
 
+    /// Whether no segment was ever seen: the numbers are none, and must not be compared with. Should all four of a
+    /// connection that was seen be zero by chance, it is only believed as readily as one that was not.
+    #[inline(always)]
+    pub(super) fn is_unseen(&self) -> bool {
+        const BOTH: u8 = LOST[IN] | LOST[OUT];
+        self.flags & BOTH == BOTH && self.end == [0; 2] && self.ack == [0; 2]
+    }
+
     /// Whether numbers matter in this state.
     pub(super) fn is_tracked(&self) -> bool {
         TRACKED.contains(&self.state)
@@ -121,6 +131,12 @@ impl Conn {
         }
         let (own, peer) = sides(direction);
         let (ack, end) = (segment.ack, segment.seq_end());
+        if self.is_unseen() {
+            self.flags &= !LOST[own];
+            (self.ack[own], self.end[own]) = (ack, end);
+            (self.ack[peer], self.end[peer]) = (segment.seq, ack);
+            return true;
+        }
         let slack_around = |n: u32, low: u32, high: u32| within(n, low.wrapping_sub(SLACK), high.wrapping_add(SLACK));
         let window_behind = |n: u32, known: u32| within(n, known.wrapping_sub(MAX_WINDOW), known.wrapping_add(SLACK));
         let window_ahead = |n: u32, known: u32| within(n, known.wrapping_sub(SLACK), known.wrapping_add(MAX_WINDOW));

@@ -188,3 +188,43 @@ fn only_a_complete_and_undisturbed_connection_may_be_offloaded() {
     conn.on_segment(Outbound, &seg(ACK, 501, 111, 0));
     assert!(conn.may_offload());
 }
+
+/// A connection of an earlier life, whose numbers are nothing to go by, most of all where its own happen to be near them.
+const NEAR_NONE: [u32; 4] = [0, 1, 100_000, u32::MAX - 8_000_000];
+
+#[test]
+fn a_new_connection_in_place_of_one_never_seen_is_not_taken_for_an_old_one() {
+    for (client, server) in NEAR_NONE.iter().flat_map(|&c| NEAR_NONE.map(|s| (c, s))) {
+        let mut conn = Conn::out_of_sight(true);
+        // The server is through with it: it answers with a RST, and the client begins anew.
+        assert_eq!(conn.on_segment(Outbound, &seg(RST, 1_000_000_000, 0, 0)).to, State::Close);
+        assert_eq!(conn.on_segment(Inbound, &seg(SYN, client, 0, 0)).to, State::Established);
+        let syn_ack = seg(SYN | ACK, server, client.wrapping_add(1), 0);
+        assert!(conn.begins_anew(Outbound, &syn_ack), "{client} {server}");
+        assert_eq!(conn.on_segment(Outbound, &syn_ack).to, State::SynRecv);
+        let ack = seg(ACK, client.wrapping_add(1), server.wrapping_add(1), 0);
+        assert_eq!(conn.on_segment(Inbound, &ack).event, Event::Established);
+        assert!(conn.wants_toa());
+    }
+}
+
+#[test]
+fn a_rst_of_number_zero_does_not_fit_a_connection_never_seen() {
+    for direction in [Inbound, Outbound] {
+        let mut conn = Conn::out_of_sight(false);
+        assert_eq!(conn.on_segment(direction, &seg(RST, 0, 0, 0)).to, State::Close);
+        assert_eq!(conn.on_segment(direction, &seg(ACK, 5, 7, 1)).to, State::Established, "it was forged");
+        // Since then there are numbers to check it by.
+        assert_eq!(conn.on_segment(direction, &seg(RST, 0, 0, 0)).event, Event::RstIgnored);
+    }
+}
+
+#[test]
+fn a_connection_never_seen_closes_by_whatever_numbers_it_has() {
+    for (client, server) in NEAR_NONE.iter().flat_map(|&c| NEAR_NONE.map(|s| (c, s))) {
+        closes(Conn::out_of_sight(true), client, server);
+        let mut conn = Conn::out_of_sight(true);
+        conn.on_segment(Outbound, &seg(ACK, server.wrapping_sub(10), client, 10));
+        closes(conn, client, server);
+    }
+}

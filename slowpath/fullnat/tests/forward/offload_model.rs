@@ -29,6 +29,8 @@ struct Link<A> {
     inner: Option<FlowKey<A>>,
     client: End,
     server: End,
+    /// The first number of the last SYN that reached the server.
+    heard: u32,
     /// The client's handshake ACK, or datagrams of both ends, were forwarded.
     proven: bool,
     /// The server got the client's address, since its last SYN, and at all.
@@ -169,6 +171,7 @@ impl<A: Net> Model<A> {
             inner: None,
             client: End::new(client),
             server: End { dead: true, ..End::new(server) },
+            heard: 0,
             proven: false,
             told: false,
             told_once: false,
@@ -255,8 +258,10 @@ impl<A: Net> Model<A> {
         }
         let link = &mut self.links[at];
         let peer_isn = link.peer_isn(client);
+        // No server acknowledges a SYN that it did not get.
+        let unheard = link.server.acked == 0 && link.heard != link.client.isn;
         let end = if client { &mut link.client } else { &mut link.server };
-        if end.dead || !client && end.received == 0 {
+        if end.dead || !client && (end.received == 0 || unheard) {
             return;
         }
         let opening = end.acked == 0;
@@ -410,6 +415,9 @@ impl<A: Net> Model<A> {
         let peer_isn = link.peer_isn(!from_client);
         if !from_client {
             return link.client.take(seg, peer_isn);
+        }
+        if seg.flags.has(SYN) {
+            link.heard = seg.seq;
         }
         if let Some(answer) = link.server.accept(seg, peer_isn, isn) {
             link.told = false;

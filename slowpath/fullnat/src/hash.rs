@@ -69,7 +69,7 @@ impl FlowHasher {
 
     /// SipHash-1-3 over whole words; the last word holds the length or something else that tells inputs apart.
     #[inline(always)]
-    pub(crate) fn words<const N: usize>(&self, words: [u64; N]) -> u64 {
+    pub fn words(&self, words: impl IntoIterator<Item = u64>) -> u64 {
         // Initial constants and rounds of SipHash, section 2.1 of the paper, with c = 1 and d = 3.
         let mut state = Sip([
             self.k0 ^ 0x736f_6d65_7073_6575,
@@ -77,11 +77,12 @@ impl FlowHasher {
             self.k0 ^ 0x6c79_6765_6e65_7261,
             self.k1 ^ 0x7465_6462_7974_6573,
         ]);
-        for word in words {
+        // Not a loop, which would ask a chain of two parts at each word in which of them it is.
+        words.into_iter().for_each(|word| {
             state.0[3] ^= word;
             state.round();
             state.0[0] ^= word;
-        }
+        });
         state.0[2] ^= 0xff;
         state.round();
         state.round();

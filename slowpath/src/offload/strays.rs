@@ -94,37 +94,40 @@ fn proto(number: u8) -> Option<Proto> {
 fn ends(key: &FlowKey, action: &FlowAction, nexthop_out: NexthopId) -> Option<AnyEnds> {
     Some(match (key, action) {
         (FlowKey::V4(key), FlowAction::V4(FlowV4Action::RewriteV4 { src, dst, sport, dport, nexthop })) => {
-            AnyEnds::V4(Ends {
-                client: Ipv4Addr::from_bits(key.src),
-                vip: Ipv4Addr::from_bits(key.dst),
-                server: Ipv4Addr::from_bits(*dst),
-                local: Ipv4Addr::from_bits(*src),
-                cport: CPort(key.sport),
-                vport: VPort(key.dport),
-                rport: RPort(*dport),
-                lport: LPort(*sport),
-                proto: proto(key.proto)?,
-                nexthop_in: NexthopId(*nexthop),
-                nexthop_out,
-            })
+            let [client, vip, server, local] = [key.src, key.dst, *dst, *src].map(Ipv4Addr::from_bits);
+            let ports = [key.sport, key.dport, *dport, *sport];
+            AnyEnds::V4(ends_of([client, vip, server, local], ports, proto(key.proto)?, *nexthop, nexthop_out))
         }
         (FlowKey::V6(key), FlowAction::V6(FlowV6Action::RewriteV6 { src, dst, sport, dport, nexthop })) => {
-            AnyEnds::V6(Ends {
-                client: Ipv6Addr::from_bits(key.src),
-                vip: Ipv6Addr::from_bits(key.dst),
-                server: Ipv6Addr::from_bits(*dst),
-                local: Ipv6Addr::from_bits(*src),
-                cport: CPort(key.sport),
-                vport: VPort(key.dport),
-                rport: RPort(*dport),
-                lport: LPort(*sport),
-                proto: proto(key.proto)?,
-                nexthop_in: NexthopId(*nexthop),
-                nexthop_out,
-            })
+            let [client, vip, server, local] = [key.src, key.dst, *dst, *src].map(Ipv6Addr::from_bits);
+            let ports = [key.sport, key.dport, *dport, *sport];
+            AnyEnds::V6(ends_of([client, vip, server, local], ports, proto(key.proto)?, *nexthop, nexthop_out))
         }
         _ => return None,
     })
+}
+
+/// Addresses and ports in the order client, VIP, real server, local.
+fn ends_of<A>(
+    [client, vip, server, local]: [A; 4],
+    [cport, vport, rport, lport]: [u16; 4],
+    proto: Proto,
+    nexthop_in: u16,
+    nexthop_out: NexthopId,
+) -> Ends<A> {
+    Ends {
+        client,
+        vip,
+        server,
+        local,
+        cport: CPort(cport),
+        vport: VPort(vport),
+        rport: RPort(rport),
+        lport: LPort(lport),
+        proto,
+        nexthop_in: NexthopId(nexthop_in),
+        nexthop_out,
+    }
 }
 
 /// The next hop that an entry names.

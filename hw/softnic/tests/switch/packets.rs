@@ -14,6 +14,7 @@ use runtime_client::{Client, Event, Events, Standing};
 use softnic::server;
 use tonic::Code;
 
+use crate::rig::Cable;
 use crate::server::{Rig, in_time, program, write};
 
 /// The port of controllers in the rig.
@@ -69,6 +70,17 @@ async fn next_packet(events: &mut Events) -> PacketIn {
     }
 }
 
+/// The next frames that leave by a cable.
+async fn next_sent(cable: &Cable) -> Vec<Vec<u8>> {
+    loop {
+        let sent = cable.take();
+        if !sent.is_empty() {
+            return sent;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 /// The frame with the tag of a punt from port 1, or of an inject by a port.
 fn tagged(tci: u16) -> Vec<u8> {
     [&ARP[..12], &[0x81, 0x00], &tci.to_be_bytes(), &ARP[12..]].concat()
@@ -86,14 +98,7 @@ async fn a_controller_gets_what_is_punted_and_injects() {
         assert_eq!(punted.metadata, []);
         // Priority 1: the tag names the port to leave by.
         client.send_packet(PacketOut { payload: tagged(0x2002).into(), metadata: Vec::new() }).unwrap();
-        let sent = loop {
-            let sent = rig.cables[1].take();
-            if !sent.is_empty() {
-                break sent;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        };
-        assert_eq!(sent, [ARP.to_vec()]);
+        assert_eq!(next_sent(&rig.cables[1]).await, [ARP.to_vec()]);
     })
     .await;
     rig.end().await;
@@ -119,14 +124,7 @@ async fn a_header_of_controllers_is_taken_off_and_put_in_front() {
         assert_eq!(punted.payload[2..], ARP[12..]);
         let payload = [&[0x20, 0x02], &ARP[12..]].concat();
         client.send_packet(PacketOut { payload: payload.into(), metadata: punted.metadata }).unwrap();
-        let sent = loop {
-            let sent = rig.cables[1].take();
-            if !sent.is_empty() {
-                break sent;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        };
-        assert_eq!(sent, [ARP.to_vec()]);
+        assert_eq!(next_sent(&rig.cables[1]).await, [ARP.to_vec()]);
         // One that lacks its header is told so.
         client.send_packet(PacketOut { payload: ARP.to_vec().into(), metadata: Vec::new() }).unwrap();
         let Some(Event::Error(error)) = events.next().await else { panic!("no error") };

@@ -4,6 +4,8 @@ use std::ffi::c_void;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::OnceLock;
 
+use fullnat::hash::FlowHasher;
+
 /// Keys above this many bytes are hashed by [`keyed`]. Shorter ones name things of our own, next hops or ports; DPDK's CRC
 /// does for them.
 pub(super) const LONG: u32 = 8;
@@ -16,54 +18,24 @@ pub(super) const LONG: u32 = 8;
 /// # Safety
 /// `key` has `length` bytes.
 pub(super) unsafe extern "C" fn keyed(key: *const c_void, length: u32, _seed: u32) -> u32 {
-    static KEY: OnceLock<[u64; 2]> = OnceLock::new();
+    static KEY: OnceLock<FlowHasher> = OnceLock::new();
     // SAFETY: the caller's promise.
     let key = unsafe { std::slice::from_raw_parts(key.cast::<u8>(), length as usize) };
     // The standard library has random keys and gives away only hashes by them, which are as random.
-    let secret = KEY.get_or_init(|| [0u8, 1].map(|half| RandomState::new().hash_one(half)));
-    let hash = sip(*secret, key);
+    let half = |half: u8| RandomState::new().hash_one(half);
+    let hash = sip(KEY.get_or_init(|| FlowHasher::new(half(0), half(1))), key);
     // The low bits choose the bucket, the high ones tell its entries apart.
     (hash ^ hash >> 32) as u32
 }
 
 /// SipHash-1-3. Tables hash a key at once, which the standard library's hasher, made for pieces, takes twice as long for.
 #[inline]
-fn sip([k0, k1]: [u64; 2], bytes: &[u8]) -> u64 {
-    // Constants and rounds: "SipHash: a fast short-input PRF" (Aumasson and Bernstein, 2012), section 2.1.
-    let mut state = [
-        k0 ^ 0x736f_6d65_7073_6575,
-        k1 ^ 0x646f_7261_6e64_6f6d,
-        k0 ^ 0x6c79_6765_6e65_7261,
-        k1 ^ 0x7465_6462_7974_6573,
-    ];
-    let mut take = |word: u64| {
-        state[3] ^= word;
-        round(&mut state);
-        state[0] ^= word;
-    };
+fn sip(secret: &FlowHasher, bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
-    words.iter().for_each(|word| take(u64::from_le_bytes(*word)));
     let rest = rest.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte));
     // The last word has the length in its first byte.
-    take(rest | (bytes.len() as u64) << 56);
-    state[2] ^= 0xff;
-    (0..3).for_each(|_| round(&mut state));
-    state.iter().fold(0, |hash, word| hash ^ word)
-}
-
-#[inline(always)]
-fn round(state: &mut [u64; 4]) {
-    let [mut a, mut b, mut c, mut d] = *state;
-    a = a.wrapping_add(b);
-    c = c.wrapping_add(d);
-    b = b.rotate_left(13) ^ a;
-    d = d.rotate_left(16) ^ c;
-    a = a.rotate_left(32).wrapping_add(d);
-    c = c.wrapping_add(b);
-    b = b.rotate_left(17) ^ c;
-    d = d.rotate_left(21) ^ a;
-    c = c.rotate_left(32);
-    *state = [a, b, c, d];
+    let last = rest | (bytes.len() as u64) << 56;
+    secret.words(words.iter().map(|word| u64::from_le_bytes(*word)).chain([last]))
 }
 
 #[cfg(test)]
@@ -84,7 +56,7 @@ mod tests {
             let (k0, k1) = (0x0706_0504_0302_0100 + length as u64, 0x0f0e_0d0c_0b0a_0908);
             let mut other = siphasher::sip::SipHasher13::new_with_keys(k0, k1);
             other.write(&bytes[..length]);
-            assert_eq!(sip([k0, k1], &bytes[..length]), other.finish(), "{length} bytes");
+            assert_eq!(sip(&FlowHasher::new(k0, k1), &bytes[..length]), other.finish(), "{length} bytes");
         }
     }
 

@@ -13,6 +13,9 @@ pub struct Chaos {
     pub refuse_with: Code,
     /// Tables are full at so many entries, whatever P4Info says.
     pub capacity: Option<usize>,
+    /// Tables that keep a hash of so many bits in place of each key: the table's id, and the bits. An insert is refused with
+    /// ALREADY_EXISTS where another key's hash is the same, and a delete takes whoever has it.
+    pub hashed: Option<(u32, u32)>,
     /// Before each write is looked at.
     pub delay: Duration,
     /// Share of writes in which the connection is cut.
@@ -62,6 +65,7 @@ impl Default for Chaos {
             refuse: 0.0,
             refuse_with: Code::Unavailable,
             capacity: None,
+            hashed: None,
             delay: Duration::ZERO,
             cut: 0.0,
             cut_at: CutAt::Anywhere,

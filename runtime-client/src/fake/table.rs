@@ -1,9 +1,11 @@
 //! Tables with entries, their counters and their times.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as Slot;
 
-use super::chaos::Dice;
+use super::chaos::{Chaos, Dice};
 use super::schema::{Schema, error};
 use crate::Code;
 use crate::key::EntryKey;
@@ -63,27 +65,27 @@ impl Tables {
         match entity {
             _ if kind == Type::Unspecified => Err(error(Code::InvalidArgument, "an update needs a type")),
             Some(Kind::TableEntry(entry)) if entry.is_default_action => self.apply_default(kind, entry),
-            Some(Kind::TableEntry(entry)) => self.apply_entry(kind, entry, now, dice.chaos.capacity),
+            Some(Kind::TableEntry(entry)) => self.apply_entry(kind, entry, now, &dice.chaos),
             Some(Kind::DirectCounterEntry(counter)) => self.apply_counter(kind, counter),
             _ => Err(error(Code::Unimplemented, "this target has tables only")),
         }
     }
 
-    fn apply_entry(
-        &mut self,
-        kind: Type,
-        mut entry: TableEntry,
-        now: i64,
-        capacity: Option<usize>,
-    ) -> Result<(), Error> {
+    fn apply_entry(&mut self, kind: Type, mut entry: TableEntry, now: i64, chaos: &Chaos) -> Result<(), Error> {
         self.schema.check_key(&mut entry)?;
         if kind != Type::Delete {
             self.schema.check_state(&mut entry)?;
         }
         let size = self.schema.table(entry.table_id)?.size;
         let rows = self.rows.entry(entry.table_id).or_default();
-        let full = rows.len() >= capacity.unwrap_or(size);
-        match (kind, rows.entry(EntryKey::of(&entry))) {
+        let full = rows.len() >= chaos.capacity.unwrap_or(size);
+        let mut key = EntryKey::of(&entry);
+        if let Some((_, bits)) = chaos.hashed.filter(|(table, _)| *table == entry.table_id)
+            && let Some(there) = rows.keys().find(|other| hash(other, bits) == hash(&key, bits))
+        {
+            key = there.clone();
+        }
+        match (kind, rows.entry(key)) {
             (Type::Insert, Slot::Occupied(_)) => Err(error(Code::AlreadyExists, "there already")),
             (Type::Insert, Slot::Vacant(_)) if full => Err(error(Code::ResourceExhausted, "table full")),
             (Type::Insert, Slot::Vacant(free)) => {
@@ -196,6 +198,13 @@ impl Tables {
         });
         tables.filter(|idle| !idle.is_empty()).collect()
     }
+}
+
+/// So many bits of a hash that is the same in every run.
+fn hash(key: &EntryKey, bits: u32) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish() & ((1 << bits) - 1)
 }
 
 impl Row {

@@ -112,6 +112,8 @@ pub struct Totals {
     pub refused_nexthop: u64,
     /// Installs refused because the small tables of the program by ids had no id left, or the target did not take their entries.
     pub refused_ids: u64,
+    /// Installs refused because the target keeps a hash of inbound keys, and has the same one of another session.
+    pub refused_hash: u64,
     /// Installs refused because the target could not be written to.
     pub refused_not_ready: u64,
     /// Installs that found an entry of their key.

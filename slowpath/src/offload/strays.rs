@@ -1,19 +1,17 @@
 //! Flow entries that no session owns, as a sweep finds them, and the sessions that they are halves of. Pure.
 //!
-//! An entry tells what packets carry and what they carry then. Its other half is what the answers need: their key is the rewritten
-//! packet turned round, and they are rewritten to the original one turned round. Only both together are a session.
+//! Only both halves together are a session: [`Flows::session`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use carom_p4::{FlowV4Action, FlowV6Action};
-use fullnat::flow::Direction;
-use fullnat::id::{CPort, IfaceId, LPort, NexthopId, Proto, RPort, VPort};
-use fullnat::offload::{AnyEnds, Ends};
+use carom_p4::{FlowV4Key, InboundV4Key};
+use fullnat::id::{IfaceId, NexthopId, VPort};
+use fullnat::offload::AnyEnds;
 use fullnat::plan::Plan;
 use hashbrown::HashMap;
 
 use super::book::Count;
-use super::flows::{FlowAction, FlowKey};
+use super::flows::{FlowAction, FlowKey, Flows, proto};
 
 /// The entries.
 #[derive(Debug, Default)]
@@ -24,7 +22,9 @@ pub struct Strays(HashMap<FlowKey, (Option<FlowAction>, Count)>);
 pub struct Pair {
     /// What the entries are made of, with the next hops as they are called in the target.
     pub ends: AnyEnds,
-    /// Their counters, inbound and outbound.
+    /// Their keys, inbound and outbound.
+    pub keys: [FlowKey; 2],
+    /// Their counters.
     pub counts: [Count; 2],
 }
 
@@ -53,98 +53,49 @@ impl Strays {
     }
 
     /// The sessions of services of this plan, and the keys of all other entries.
-    pub fn pair(mut self, plan: &Plan) -> (Vec<Pair>, Vec<FlowKey>) {
+    pub fn pair(mut self, plan: &Plan, flows: &Flows) -> (Vec<Pair>, Vec<FlowKey>) {
         let inbound: Vec<FlowKey> = self.0.keys().filter(|key| is_inbound(plan, key)).copied().collect();
-        let pairs = inbound.iter().filter_map(|key| self.take_pair(key)).collect();
+        let pairs = inbound.iter().filter_map(|key| self.take_pair(key, flows)).collect();
         (pairs, self.0.into_keys().collect())
     }
 
     /// Takes an entry and its other half out, if both are there and fit.
-    fn take_pair(&mut self, key: &FlowKey) -> Option<Pair> {
+    fn take_pair(&mut self, key: &FlowKey, flows: &Flows) -> Option<Pair> {
         let (there, inbound) = *self.0.get(key)?;
         let there = there?;
-        let back = FlowKey::of(&ends(key, &there, NexthopId(0))?, Direction::Outbound);
+        let back = flows.other_half(key, &there)?;
         let (way_back, outbound) = *self.0.get(&back)?;
-        let way_back = way_back?;
-        let ends = ends(key, &there, nexthop(&way_back)?)?;
-        if back == *key || FlowAction::of(&ends, Direction::Outbound) != way_back {
-            return None;
-        }
-        self.0.remove(key);
-        self.0.remove(&back);
-        Some(Pair { ends, counts: [inbound, outbound] })
+        let ends = flows.session((*key, there), (back, way_back?))?;
+        let keys = [*key, back];
+        keys.iter().for_each(|key| _ = self.0.remove(key));
+        Some(Pair { ends, keys, counts: [inbound, outbound] })
     }
 }
 
 /// Whether packets with this key are a client's.
 fn is_inbound(plan: &Plan, key: &FlowKey) -> bool {
     let (vip, dport, number) = match key {
-        FlowKey::V4(key) => (IpAddr::V4(Ipv4Addr::from_bits(key.dst)), key.dport, key.proto),
+        FlowKey::V4(FlowV4Key { dst, dport, proto, .. }) | FlowKey::Inbound(InboundV4Key { dst, dport, proto, .. }) => {
+            (IpAddr::V4(Ipv4Addr::from_bits(*dst)), *dport, *proto)
+        }
         FlowKey::V6(key) => (IpAddr::V6(Ipv6Addr::from_bits(key.dst)), key.dport, key.proto),
-        FlowKey::Inbound(_) | FlowKey::Connection(_) => return false,
+        FlowKey::Connection(_) => return false,
     };
     proto(number).is_some_and(|proto| plan.service_at(vip, VPort(dport), proto).is_some())
 }
 
-fn proto(number: u8) -> Option<Proto> {
-    [Proto::Tcp, Proto::Udp].into_iter().find(|proto| *proto as u8 == number)
-}
-
-/// What a session's entries are made of, by the inbound one, and by the next hop of the outbound one.
-fn ends(key: &FlowKey, action: &FlowAction, nexthop_out: NexthopId) -> Option<AnyEnds> {
-    Some(match (key, action) {
-        (FlowKey::V4(key), FlowAction::V4(FlowV4Action::RewriteV4 { src, dst, sport, dport, nexthop })) => {
-            let [client, vip, server, local] = [key.src, key.dst, *dst, *src].map(Ipv4Addr::from_bits);
-            let ports = [key.sport, key.dport, *dport, *sport];
-            AnyEnds::V4(ends_of([client, vip, server, local], ports, proto(key.proto)?, *nexthop, nexthop_out))
-        }
-        (FlowKey::V6(key), FlowAction::V6(FlowV6Action::RewriteV6 { src, dst, sport, dport, nexthop })) => {
-            let [client, vip, server, local] = [key.src, key.dst, *dst, *src].map(Ipv6Addr::from_bits);
-            let ports = [key.sport, key.dport, *dport, *sport];
-            AnyEnds::V6(ends_of([client, vip, server, local], ports, proto(key.proto)?, *nexthop, nexthop_out))
-        }
-        _ => return None,
-    })
-}
-
-/// Addresses and ports in the order client, VIP, real server, local.
-fn ends_of<A>(
-    [client, vip, server, local]: [A; 4],
-    [cport, vport, rport, lport]: [u16; 4],
-    proto: Proto,
-    nexthop_in: u16,
-    nexthop_out: NexthopId,
-) -> Ends<A> {
-    Ends {
-        client,
-        vip,
-        server,
-        local,
-        cport: CPort(cport),
-        vport: VPort(vport),
-        rport: RPort(rport),
-        lport: LPort(lport),
-        proto,
-        nexthop_in: NexthopId(nexthop_in),
-        nexthop_out,
-    }
-}
-
-/// The next hop that an entry names.
-fn nexthop(action: &FlowAction) -> Option<NexthopId> {
-    match action {
-        FlowAction::V4(FlowV4Action::RewriteV4 { nexthop, .. })
-        | FlowAction::V6(FlowV6Action::RewriteV6 { nexthop, .. }) => Some(NexthopId(*nexthop)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use fullnat::flow::Direction;
+    use fullnat::id::Proto;
+    use fullnat::offload::Ends;
+
     use super::*;
-    use crate::offload::testing::{ends_v4, ends_v6, plan};
+    use crate::offload::replica::{RowAction, RowKey};
+    use crate::offload::testing::{by_ids, ends_v4, ends_v6, plan};
 
     const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const DIRECTIONS: [Direction; 2] = [Direction::Inbound, Direction::Outbound];
 
     fn our_plan() -> Plan {
         plan(OURS, &["10.0.0.80".parse().expect("an address"), vip6()], &[])
@@ -155,67 +106,120 @@ mod tests {
         ends.vip.into()
     }
 
-    /// TCP, as the services of the plan.
+    /// TCP, as the services of the plan, and with next hops that are not all the same.
     fn sessions() -> Vec<AnyEnds> {
         let v6 = |n| match ends_v6(n) {
             AnyEnds::V6(ends) => AnyEnds::V6(Ends { proto: Proto::Tcp, ..ends }),
             ends => ends,
         };
-        (1..20).map(ends_v4).chain((1..20).map(v6)).collect()
+        let v4 = |n: u32| {
+            let (nexthop_in, nexthop_out) = (NexthopId(1 + n as u16 % 3), NexthopId(10 + n as u16 % 4));
+            with(ends_v4(n), |ends| (ends.nexthop_in, ends.nexthop_out) = (nexthop_in, nexthop_out))
+        };
+        (1..20).map(v4).chain((1..20).map(v6)).collect()
     }
 
-    fn push(strays: &mut Strays, ends: &AnyEnds, direction: Direction, packets: u64) {
+    fn with(ends: AnyEnds, change: impl FnOnce(&mut Ends<Ipv4Addr>)) -> AnyEnds {
+        let AnyEnds::V4(mut ends) = ends else { unreachable!("IPv4") };
+        change(&mut ends);
+        AnyEnds::V4(ends)
+    }
+
+    fn push(strays: &mut Strays, flows: &Flows, ends: &AnyEnds, direction: Direction, packets: u64) {
         let count = Count { packets, bytes: 60 * packets };
-        strays.push(FlowKey::of(ends, direction), Some(FlowAction::of(ends, direction)), count);
+        strays.push(flows.key(ends, direction), Some(flows.action(ends, direction)), count);
+    }
+
+    /// How flows were kept in an earlier life that had these sessions, and the small tables that it left.
+    fn earlier(mut flows: Flows, sessions: &[AnyEnds]) -> (Flows, Vec<(RowKey, RowAction)>) {
+        assert!(sessions.iter().all(|ends| flows.take(ends)));
+        let mut rows: Vec<_> = match flows.ids() {
+            None => Vec::new(),
+            Some(ids) => ids.wants().filter_map(|(key, action)| Some((key, action?))).collect(),
+        };
+        // As tables are read.
+        rows.sort_by_key(|(key, _)| key.table().id);
+        (flows, rows)
+    }
+
+    /// How they are kept in a life that has read these small tables.
+    fn later(mut flows: Flows, rows: &[(RowKey, RowAction)]) -> Flows {
+        if let Some(ids) = flows.ids() {
+            rows.iter().for_each(|(key, action)| ids.take_over(key, action));
+        }
+        flows
     }
 
     #[test]
     fn halves_find_each_other() {
-        let mut strays = Strays::default();
-        for ends in sessions() {
-            push(&mut strays, &ends, Direction::Outbound, 5);
-            push(&mut strays, &ends, Direction::Inbound, 4);
+        for new in [|| Flows::Plain, by_ids as fn() -> Flows] {
+            let (flows, rows) = earlier(new(), &sessions());
+            let mut strays = Strays::default();
+            for ends in sessions() {
+                push(&mut strays, &flows, &ends, Direction::Outbound, 5);
+                push(&mut strays, &flows, &ends, Direction::Inbound, 4);
+            }
+            let mut now = later(new(), &rows);
+            let (pairs, rest) = strays.pair(&our_plan(), &now);
+            assert_eq!((pairs.len(), rest), (38, vec![]));
+            let counts = [4, 5].map(|packets| Count { packets, bytes: 60 * packets });
+            for ends in sessions() {
+                let keys = DIRECTIONS.map(|direction| flows.key(&ends, direction));
+                assert!(pairs.contains(&Pair { ends, keys, counts }), "{ends:?}");
+                // They are its entries in this life too.
+                assert!(now.take(&ends));
+                assert_eq!(DIRECTIONS.map(|direction| now.key(&ends, direction)), keys);
+            }
         }
-        let (pairs, rest) = strays.pair(&our_plan());
-        assert_eq!((pairs.len(), rest), (38, vec![]));
-        let counts = [4, 5].map(|packets| Count { packets, bytes: 60 * packets });
-        assert!(sessions().iter().all(|ends| pairs.contains(&Pair { ends: *ends, counts })));
     }
 
     #[test]
     fn what_is_no_whole_session_is_left() {
-        let AnyEnds::V4(ends) = ends_v4(1) else { unreachable!("IPv4") };
-        let other = |change: fn(&mut Ends<Ipv4Addr>)| {
-            let mut other = ends;
-            change(&mut other);
-            AnyEnds::V4(other)
-        };
-        let ends = AnyEnds::V4(ends);
+        let ends = ends_v4(1);
         // The second entry is of ends that differ in one thing each.
-        for second in [
-            other(|ends| ends.lport.0 += 1),
-            other(|ends| ends.server = Ipv4Addr::new(10, 0, 0, 11)),
-            other(|ends| ends.cport.0 += 1),
-            other(|ends| ends.client = Ipv4Addr::new(10, 2, 0, 1)),
-            other(|ends| ends.vport.0 += 1),
-            other(|ends| ends.proto = Proto::Udp),
-        ] {
+        let others = [
+            with(ends, |ends| ends.lport.0 += 1),
+            with(ends, |ends| ends.server = Ipv4Addr::new(10, 0, 0, 11)),
+            with(ends, |ends| ends.cport.0 += 1),
+            with(ends, |ends| ends.client = Ipv4Addr::new(10, 2, 0, 1)),
+            with(ends, |ends| ends.vport.0 += 1),
+            with(ends, |ends| ends.proto = Proto::Udp),
+        ];
+        for new in [|| Flows::Plain, by_ids as fn() -> Flows] {
+            for second in others {
+                let (flows, rows) = earlier(new(), &[ends, second]);
+                let mut strays = Strays::default();
+                push(&mut strays, &flows, &ends, Direction::Inbound, 1);
+                push(&mut strays, &flows, &second, Direction::Outbound, 1);
+                let (pairs, rest) = strays.pair(&our_plan(), &later(new(), &rows));
+                assert_eq!((pairs, rest.len()), (vec![], 2), "{second:?}");
+            }
+            // One half alone, one without an action of ours, and both of a service that there is not.
+            let (flows, rows) = earlier(new(), &[ends_v4(2), ends_v4(3), ends_v4(4)]);
             let mut strays = Strays::default();
-            push(&mut strays, &ends, Direction::Inbound, 1);
-            push(&mut strays, &second, Direction::Outbound, 1);
-            let (pairs, rest) = strays.pair(&our_plan());
-            assert_eq!((pairs, rest.len()), (vec![], 2), "{second:?}");
+            push(&mut strays, &flows, &ends_v4(2), Direction::Outbound, 1);
+            push(&mut strays, &flows, &ends_v4(3), Direction::Inbound, 1);
+            push(&mut strays, &flows, &ends_v4(4), Direction::Inbound, 1);
+            strays.push(flows.key(&ends_v4(4), Direction::Outbound), None, Count::default());
+            for direction in DIRECTIONS {
+                push(&mut strays, &flows, &ends_v6(5), direction, 1);
+            }
+            let (pairs, rest) = strays.pair(&our_plan(), &later(new(), &rows));
+            assert_eq!((pairs, rest.len()), (vec![], 6));
         }
-        // One half alone, one without an action of ours, and both of a service that there is not.
-        let mut strays = Strays::default();
-        push(&mut strays, &ends_v4(2), Direction::Outbound, 1);
-        push(&mut strays, &ends_v4(3), Direction::Inbound, 1);
-        push(&mut strays, &ends_v4(4), Direction::Inbound, 1);
-        strays.push(FlowKey::of(&ends_v4(4), Direction::Outbound), None, Count::default());
-        for direction in [Direction::Inbound, Direction::Outbound] {
-            push(&mut strays, &ends_v6(5), direction, 1);
+    }
+
+    #[test]
+    fn entries_whose_ids_stand_for_nothing_are_left() {
+        let (flows, rows) = earlier(by_ids(), &[ends_v4(1)]);
+        assert_eq!(rows.len(), 4);
+        for missing in 0..rows.len() {
+            let mut strays = Strays::default();
+            DIRECTIONS.into_iter().for_each(|direction| push(&mut strays, &flows, &ends_v4(1), direction, 1));
+            let mut rows = rows.clone();
+            let (key, _) = rows.remove(missing);
+            let (pairs, rest) = strays.pair(&our_plan(), &later(by_ids(), &rows));
+            assert_eq!((pairs, rest.len()), (vec![], 2), "without {key:?}");
         }
-        let (pairs, rest) = strays.pair(&our_plan());
-        assert_eq!((pairs, rest.len()), (vec![], 6));
     }
 }

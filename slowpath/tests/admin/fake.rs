@@ -372,6 +372,7 @@ pub fn target() -> Status {
             refused_full: 21,
             refused_nexthop: 13,
             refused_ids: 2,
+            refused_hash: 3,
             refused_not_ready: 0,
             already_there: 8,
             unknown: 9,

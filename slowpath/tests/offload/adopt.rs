@@ -16,13 +16,13 @@ use runtime_client::fake::FakeTarget;
 use runtime_client::write::{Update, WriteConfig};
 use runtime_client::{Client, Config, ElectionId, Standing};
 
-use crate::rig::{Rig, flows, place, settings, target, until};
+use crate::rig::{FORMS, Rig, counted, flows, place, settings, target, until};
 
 const SESSIONS: u32 = 10;
 
 /// Sessions of worker 0 that are installed, and a manager that says no word when it ends.
-async fn earlier_life(target: &FakeTarget) {
-    let mut rig = Rig::ready(settings(target.address(), Form::Plain)).await;
+async fn earlier_life(target: &FakeTarget, form: Form) {
+    let mut rig = Rig::ready(settings(target.address(), form)).await;
     (0..SESSIONS).for_each(|n| rig.install(0, n));
     for _ in 0..SESSIONS {
         assert!(matches!(rig.verdict(0).await, Verdict::Installed(_)));
@@ -54,12 +54,12 @@ async fn delete_one(target: &FakeTarget) {
     until(|| flows(target).len() == 2 * SESSIONS as usize - 1).await;
 }
 
-fn adopting(target: &FakeTarget) -> Settings {
+fn adopting(target: &FakeTarget, form: Form) -> Settings {
     let placement = Some(Placement::new(Spread::Sticky(LportOwners::new(1)), Arc::new(FlowHasher::new(1, 2))));
-    Settings { placement, election_id: 9, ..settings(target.address(), Form::Plain) }
+    Settings { placement, election_id: 9, ..settings(target.address(), form) }
 }
 
-async fn offers(rig: &mut Rig, count: usize) -> BTreeMap<u32, Adoption> {
+async fn offers(rig: &mut Rig, count: usize, form: Form) -> BTreeMap<u32, Adoption> {
     let mut offers = BTreeMap::new();
     for _ in 0..count {
         let Verdict::Adopt(adoption) = rig.verdict(0).await else { panic!("something else") };
@@ -69,7 +69,7 @@ async fn offers(rig: &mut Rig, count: usize) -> BTreeMap<u32, Adoption> {
         for direction in [Direction::Inbound, Direction::Outbound] {
             assert_eq!(ends.key(direction), expected.key(direction));
         }
-        assert_eq!(adoption.packets, [3, 3]);
+        assert_eq!(adoption.packets, counted(form, 3, 300).packets);
         assert!(offers.insert(n, adoption).is_none());
     }
     offers
@@ -81,92 +81,101 @@ fn adopted(rig: &Rig, ticket: u32, n: u32, stays: bool) -> Request {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_of_an_earlier_life_are_offered_and_taken_over() {
-    let target = target().await;
-    earlier_life(&target).await;
-    delete_one(&target).await;
-    // In this life the next hops have other numbers.
-    let mut rig = Rig::later(adopting(&target));
-    assert!(rig.gate.is_held());
-    let offers = offers(&mut rig, SESSIONS as usize - 1).await;
-    assert_eq!((rig.poll(0), rig.poll(1)), (None, None), "the tenth is half a session");
-    assert!(rig.gate.is_held());
-    let mut tickets = offers.iter().map(|(n, adoption)| (*n, adoption.ticket));
-    let (declined, unfit) = (tickets.next().expect("a ticket"), tickets.next().expect("a ticket"));
-    rig.tell(0, Request::Declined { ticket: declined.1 });
-    rig.tell(0, adopted(&rig, unfit.1, unfit.0, false));
-    let taken: Vec<(u32, u32)> = tickets.collect();
-    for (n, ticket) in &taken {
-        rig.tell(0, adopted(&rig, *ticket, *n, true));
-    }
-    assert_eq!(rig.verdict(0).await, Verdict::Removed(place(unfit.0), Counted::default()));
-    rig.until_open().await;
-    until(|| !rig.gate.is_held()).await;
-    assert_eq!(flows(&target).len(), 2 * taken.len());
-    let status = rig.status().await;
-    assert_eq!((status.totals.adopted, status.totals.orphans, status.sessions.offloaded), (8, 3, taken.len() as u64));
-    // The two next hops, under their names, and the one that this life has besides.
-    until(|| target.entries(NexthopKey::TABLE.id).len() == 3).await;
+    for form in FORMS {
+        let target = target().await;
+        earlier_life(&target, form).await;
+        delete_one(&target).await;
+        // In this life the next hops have other numbers.
+        let mut rig = Rig::later(adopting(&target, form));
+        assert!(rig.gate.is_held());
+        let offers = offers(&mut rig, SESSIONS as usize - 1, form).await;
+        assert_eq!((rig.poll(0), rig.poll(1)), (None, None), "the tenth is half a session");
+        assert!(rig.gate.is_held());
+        let mut tickets = offers.iter().map(|(n, adoption)| (*n, adoption.ticket));
+        let (declined, unfit) = (tickets.next().expect("a ticket"), tickets.next().expect("a ticket"));
+        rig.tell(0, Request::Declined { ticket: declined.1 });
+        rig.tell(0, adopted(&rig, unfit.1, unfit.0, false));
+        let taken: Vec<(u32, u32)> = tickets.collect();
+        for (n, ticket) in &taken {
+            rig.tell(0, adopted(&rig, *ticket, *n, true));
+        }
+        assert_eq!(rig.verdict(0).await, Verdict::Removed(place(unfit.0), Counted::default()));
+        rig.until_open().await;
+        until(|| !rig.gate.is_held()).await;
+        assert_eq!(flows(&target).len(), 2 * taken.len());
+        let status = rig.status().await;
+        assert_eq!(
+            (status.totals.adopted, status.totals.orphans, status.sessions.offloaded),
+            (8, 3, taken.len() as u64)
+        );
+        // The two next hops, under their names, and the one that this life has besides.
+        until(|| target.entries(NexthopKey::TABLE.id).len() == 3).await;
 
-    // From here on they are like any others: what is counted is what came since.
-    let n = taken[0].0;
-    for entry in flows(&target) {
-        assert!(target.hit(&entry, 2, 120));
+        // From here on they are like any others: what is counted is what came since.
+        let n = taken[0].0;
+        for entry in flows(&target) {
+            assert!(target.hit(&entry, 2, 120));
+        }
+        rig.check(0, n);
+        assert_eq!(rig.verdict(0).await, Verdict::Active(place(n), counted(form, 2, 120)));
+        rig.remove(0, n);
+        assert_eq!(rig.verdict(0).await, Verdict::Removed(place(n), Counted::default()));
+        rig.install(0, 100);
+        assert_eq!(rig.verdict(0).await, Verdict::Installed(place(100)));
+        assert_eq!(flows(&target).len(), 2 * taken.len());
     }
-    rig.check(0, n);
-    let counted = Counted { packets: [2, 2], bytes: [120, 120] };
-    assert_eq!(rig.verdict(0).await, Verdict::Active(place(n), counted));
-    rig.remove(0, n);
-    assert_eq!(rig.verdict(0).await, Verdict::Removed(place(n), Counted::default()));
-    rig.install(0, 100);
-    assert_eq!(rig.verdict(0).await, Verdict::Installed(place(100)));
-    assert_eq!(flows(&target).len(), 2 * taken.len());
 }
 
 /// The next hop is not what the entries lead to: the session goes on, its entries do not.
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_whose_next_hops_are_others_do_not_stay() {
-    let target = target().await;
-    earlier_life(&target).await;
-    let mut rig = Rig::later(adopting(&target));
-    let offers = offers(&mut rig, SESSIONS as usize).await;
-    for (n, adoption) in &offers {
-        let Request::Adopted { ticket, place, idle_ms, stays, .. } = adopted(&rig, adoption.ticket, *n, true) else {
-            panic!("not adopted")
-        };
-        // For the first one the server is behind the router, and so for none of the others.
-        let nexthops = if *n == 0 { [rig.router, NexthopId(77)] } else { [rig.server, rig.router] };
-        rig.tell(0, Request::Adopted { ticket, place, nexthops, idle_ms, stays });
+    for form in FORMS {
+        let target = target().await;
+        earlier_life(&target, form).await;
+        let mut rig = Rig::later(adopting(&target, form));
+        let offers = offers(&mut rig, SESSIONS as usize, form).await;
+        for (n, adoption) in &offers {
+            let Request::Adopted { ticket, place, idle_ms, stays, .. } = adopted(&rig, adoption.ticket, *n, true)
+            else {
+                panic!("not adopted")
+            };
+            // For the first one the server is behind the router, and so for none of the others.
+            let nexthops = if *n == 0 { [rig.router, NexthopId(77)] } else { [rig.server, rig.router] };
+            rig.tell(0, Request::Adopted { ticket, place, nexthops, idle_ms, stays });
+        }
+        let mut removed = Vec::new();
+        for _ in 0..SESSIONS {
+            let Verdict::Removed(of, counted) = rig.verdict(0).await else { panic!("not removed") };
+            assert_eq!(counted, Counted::default());
+            removed.push(of);
+        }
+        rig.until_open().await;
+        assert_eq!((flows(&target).len(), removed.len()), (0, SESSIONS as usize));
+        rig.install(0, 3);
+        assert_eq!(rig.verdict(0).await, Verdict::Installed(place(3)));
     }
-    let mut removed = Vec::new();
-    for _ in 0..SESSIONS {
-        let Verdict::Removed(of, counted) = rig.verdict(0).await else { panic!("not removed") };
-        assert_eq!(counted, Counted::default());
-        removed.push(of);
-    }
-    rig.until_open().await;
-    assert_eq!((flows(&target).len(), removed.len()), (0, SESSIONS as usize));
-    rig.install(0, 3);
-    assert_eq!(rig.verdict(0).await, Verdict::Installed(place(3)));
 }
 
 /// The connection breaks while workers think: nothing is offered twice, and late answers count.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_target_that_goes_meanwhile_changes_nothing() {
-    let target = target().await;
-    earlier_life(&target).await;
-    let mut rig = Rig::later(adopting(&target));
-    let offers = offers(&mut rig, SESSIONS as usize).await;
-    target.disconnect();
-    rig.until_status(|status| !status.connected).await;
-    rig.until_status(|status| status.connected && status.totals.sweeps > 1).await;
-    assert_eq!(rig.poll(0), None);
-    for (n, adoption) in &offers {
-        rig.tell(0, adopted(&rig, adoption.ticket, *n, true));
+    for form in FORMS {
+        let target = target().await;
+        earlier_life(&target, form).await;
+        let mut rig = Rig::later(adopting(&target, form));
+        let offers = offers(&mut rig, SESSIONS as usize, form).await;
+        target.disconnect();
+        rig.until_status(|status| !status.connected).await;
+        rig.until_status(|status| status.connected && status.totals.sweeps > 1).await;
+        assert_eq!(rig.poll(0), None);
+        for (n, adoption) in &offers {
+            rig.tell(0, adopted(&rig, adoption.ticket, *n, true));
+        }
+        rig.until_open().await;
+        let status = rig.status().await;
+        assert_eq!((status.totals.adopted, status.totals.orphans, status.sessions.offloaded), (10, 0, 10));
+        assert_eq!(flows(&target).len(), 20);
     }
-    rig.until_open().await;
-    let status = rig.status().await;
-    assert_eq!((status.totals.adopted, status.totals.orphans, status.sessions.offloaded), (10, 0, 10));
-    assert_eq!(flows(&target).len(), 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use carom::offload::{Settings, Status};
+use carom_p4::{InboundV4Key, Key};
 use fullnat::offload::{Place, State, Verdict};
 use fullnat::table::SessionIdx;
 use runtime_client::Code;
@@ -74,6 +75,7 @@ fn faults() -> Chaos {
         refuse: 0.05,
         refuse_with: Code::Aborted,
         capacity: Some(80),
+        hashed: Some((InboundV4Key::TABLE.id, 10)),
         delay: Duration::from_millis(1),
         cut: 0.01,
         cut_at: CutAt::Anywhere,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use carom::offload::{Form, Settings};
-use carom_p4::{Key, NexthopKey, SlowpathKey};
+use carom_p4::{ConnectionV4Key, InboundV4Key, Key, NexthopKey, SlowpathKey};
 use fullnat::offload::{Counted, Threshold, Verdict};
 use runtime_client::fake::Lie;
 use runtime_client::{Client, Config, ElectionId, Standing};
@@ -43,6 +43,35 @@ async fn a_full_table_closes_the_gate_until_there_is_room() {
         rig.until_open().await;
         assert_eq!(fill(&mut rig, 100..101).await, [100]);
     }
+}
+
+/// A target that keeps 6 bits of a hash of each inbound key: of sessions with the same one the first is in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_with_the_hash_of_another_is_not_offloaded_and_harms_nobody() {
+    let target = target().await;
+    let mut rig = Rig::ready(settings(target.address(), Form::Ids)).await;
+    target.chaos(|chaos| chaos.hashed = Some((InboundV4Key::TABLE.id, 6)));
+    let installed = fill(&mut rig, 0..100).await;
+    assert!((30..=64).contains(&installed.len()), "{installed:?}");
+    let status = rig.status().await;
+    let refused = 100 - installed.len() as u64;
+    assert_eq!((status.totals.refused_hash, status.totals.refused), (refused, refused), "{status:?}");
+    assert_eq!((status.totals.already_there, status.sessions.offloaded), (0, installed.len() as u64));
+    // Each of those that are in has both of its own entries, and nobody else has one.
+    let tables = [InboundV4Key::TABLE, ConnectionV4Key::TABLE].map(|table| target.entries(table.id).len());
+    assert_eq!(tables, [installed.len(); 2]);
+    for n in &installed {
+        rig.check(0, *n);
+        assert!(matches!(rig.verdict(0).await, Verdict::Idle(of, _) if of == place(*n)));
+    }
+    assert_eq!(rig.status().await.totals.lost, 0);
+    // Its hash is free when the other one has ended.
+    for n in &installed {
+        rig.remove(0, *n);
+        assert!(matches!(rig.verdict(0).await, Verdict::Removed(..)));
+    }
+    let refused = (0..100).find(|n| !installed.contains(n)).expect("one that was refused");
+    assert_eq!(fill(&mut rig, refused..refused + 1).await, [refused]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

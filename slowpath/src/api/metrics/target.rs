@@ -22,7 +22,7 @@ const SESSIONS: Metric = gauge(
 const REFUSED: Metric = counter(
     "carom_target_refused_installs_total",
     "reason",
-    "Installs refused: table_full, nexthop (no MAC address), ids (none left), not_ready, other.",
+    "Installs refused: table_full, nexthop (no MAC address), ids (none left), hash (another session's), not_ready, other.",
 );
 const SECONDS: Metric = gauge(
     "carom_target_operation_seconds",
@@ -131,6 +131,7 @@ fn refused(out: &mut Text, status: &Status) {
         ("table_full", t.refused_full),
         ("nexthop", t.refused_nexthop),
         ("ids", t.refused_ids),
+        ("hash", t.refused_hash),
         ("not_ready", t.refused_not_ready),
     ];
     let other = t.refused.saturating_sub(known.iter().map(|k| k.1).sum());

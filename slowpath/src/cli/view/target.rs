@@ -107,10 +107,11 @@ fn under_way(t: &Target, numbers: Numbers) -> String {
 /// Why installs were refused, as far as there is a reason of its own.
 fn refusals(row: &Counting<Target>) -> String {
     type Read = fn(&Target) -> u64;
-    let kinds: [(Read, &str); 4] = [
+    let kinds: [(Read, &str); 5] = [
         (|t| t.totals.refused_full, "table full"),
         (|t| t.totals.refused_nexthop, "next hop unknown"),
         (|t| t.totals.refused_ids, "no ids left"),
+        (|t| t.totals.refused_hash, "hash taken"),
         (|t| t.totals.refused_not_ready, "target not ready"),
     ];
     let there = kinds.into_iter().filter(|(read, _)| read(row.now) > 0);

@@ -9,7 +9,7 @@
 //! Whatever happens to the target meanwhile, each offer has one answer, and its keys are nobody else's until then.
 
 use fullnat::id::{IfaceId, WorkerId};
-use fullnat::offload::{Adoption, AnyEnds, Place, Verdict};
+use fullnat::offload::{Adoption, Place, Verdict};
 
 use super::session::{Answer, DIRECTIONS, Moment, Phase, Session, SessionId, Sides};
 use super::{Book, FlowKey, Owner};
@@ -18,11 +18,13 @@ use crate::offload::strays::Pair;
 impl Book {
     /// Offers a session that was found to its worker. `back`: the interface to the client.
     pub fn offer(&mut self, worker: WorkerId, pair: Pair, back: IfaceId) {
+        // It is made of ids that were read, so they are there.
+        if !self.flows.take(&pair.ends) {
+            return self.orphan_both(&pair);
+        }
         self.last_offer = self.last_offer.wrapping_add(1);
         let ticket = self.last_offer;
-        for direction in DIRECTIONS {
-            self.offered_keys.insert(FlowKey::of(&pair.ends, direction));
-        }
+        self.offered_keys.extend(pair.keys);
         self.offers.insert(ticket, pair);
         let packets = pair.counts.map(|count| count.packets);
         self.verdicts.push_back((worker, Verdict::Adopt(Adoption { ticket, ends: pair.ends, back, packets })));
@@ -40,7 +42,7 @@ impl Book {
 
     /// The worker has made the session. `stays`: its entries may.
     pub fn adopted(&mut self, ticket: u32, worker: WorkerId, place: Place, idle_ms: u64, stays: bool, now: Moment) {
-        let Some(Pair { ends, counts }) = self.take_offer(ticket) else { return };
+        let Some(Pair { ends, counts, .. }) = self.take_offer(ticket) else { return };
         let id = SessionId::new(worker, place);
         for direction in DIRECTIONS {
             self.own(FlowKey::of(&ends, direction), Owner { id, direction });
@@ -67,23 +69,20 @@ impl Book {
 
     /// The worker has no session for it.
     pub fn declined(&mut self, ticket: u32) {
-        if let Some(Pair { ends, .. }) = self.take_offer(ticket) {
-            self.orphan_both(&ends);
+        if let Some(pair) = self.take_offer(ticket) {
+            self.flows.give(&pair.ends);
+            self.orphan_both(&pair);
         }
     }
 
     /// The entries of a session that nobody has are to go.
-    pub fn orphan_both(&mut self, ends: &AnyEnds) {
-        for direction in DIRECTIONS {
-            self.orphan(FlowKey::of(ends, direction));
-        }
+    pub fn orphan_both(&mut self, pair: &Pair) {
+        pair.keys.into_iter().for_each(|key| self.orphan(key));
     }
 
     fn take_offer(&mut self, ticket: u32) -> Option<Pair> {
         let pair = self.offers.remove(&ticket)?;
-        for direction in DIRECTIONS {
-            self.offered_keys.remove(&FlowKey::of(&pair.ends, direction));
-        }
+        pair.keys.iter().for_each(|key| _ = self.offered_keys.remove(key));
         Some(pair)
     }
 }

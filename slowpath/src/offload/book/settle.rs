@@ -60,10 +60,17 @@ impl Book {
 
     fn inserted(&mut self, id: SessionId, ends: impl Iterator<Item = End>, now: Moment) {
         let (mut there, mut unknown, mut full, mut old, mut sent) = (Sides::NONE, false, false, false, true);
-        let mut applied = 0;
+        let Some(session) = self.sessions.get(&id) else { return };
+        let (of, mut applied) = (session.ends, 0);
         for (end, direction) in ends.zip(DIRECTIONS) {
             match end {
                 End::Applied => applied += 1,
+                // Deleted by its key it might be another's that goes. If it is an old one of this key, the sweep finds it.
+                End::Refused(Code::AlreadyExists) if !self.flows.keeps_key(&of, direction) => {
+                    self.stats.refused_with(Code::AlreadyExists);
+                    self.stats.totals.refused_hash += 1;
+                    continue;
+                }
                 End::Refused(code) => {
                     self.stats.refused_with(code);
                     old |= code == Code::AlreadyExists;
@@ -84,9 +91,7 @@ impl Book {
         }
         if full {
             self.stats.totals.refused_full += 1;
-            let Some(session) = self.sessions.get(&id) else { return };
-            let ends = session.ends;
-            self.room(&ends).refused(now);
+            self.room(&of).refused(now);
         }
         let retry_ms = if old { SHORT_RETRY_MS.min(self.config.retry_ms) } else { self.config.retry_ms };
         self.counts.installing -= 1;

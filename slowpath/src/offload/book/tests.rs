@@ -6,7 +6,7 @@ use runtime_client::Code;
 use super::*;
 use crate::offload::Forwarded;
 use crate::offload::flows::FlowAction;
-use crate::offload::testing::{ends_v4, ends_v6};
+use crate::offload::testing::{by_ids, ends_v4, ends_v6};
 
 mod adoption;
 mod simulation;
@@ -223,6 +223,35 @@ fn an_old_entry_goes_before_the_session_is_refused_for_a_moment() {
     book.settled(id(1), [End::Applied; 2].into_iter(), ms(2));
     assert_eq!(verdicts(&mut book), [Verdict::Refused(place(1), SHORT_RETRY_MS)]);
     assert_eq!(book.thresholds(Policy::Established), [Threshold::Packets(0); 2]);
+}
+
+/// By ids the target may know an inbound key by its hash alone.
+#[test]
+fn what_may_be_anothers_entry_is_not_deleted() {
+    let mut book = Book::new(config(), by_ids());
+    book.set_writable(true);
+    book.set_ready(true);
+    install(&mut book, 1, ms(0));
+    writes(&mut book);
+    book.settled(id(1), [End::Refused(Code::AlreadyExists), End::Applied].into_iter(), ms(1));
+    let outbound = Sides::NONE.with(Direction::Outbound);
+    assert_eq!(writes(&mut book), [Write::Delete { id: id(1), ends: ends_v4(1), sides: outbound }]);
+    book.settled(id(1), [End::Applied].into_iter(), ms(2));
+    assert_eq!(verdicts(&mut book), [Verdict::Refused(place(1), RETRY)]);
+    assert_eq!((book.stats.totals.refused_hash, book.stats.totals.already_there), (1, 0));
+    assert!(is_empty(&book));
+    // Neither is applied, and the outbound key is whole: an old entry of it goes.
+    install(&mut book, 1, ms(300));
+    writes(&mut book);
+    book.settled(id(1), [End::Refused(Code::AlreadyExists); 2].into_iter(), ms(301));
+    assert_eq!(writes(&mut book), [Write::Delete { id: id(1), ends: ends_v4(1), sides: outbound }]);
+    // What is there of an old one, the sweep finds: by then it is nobody's.
+    book.settled(id(1), [End::Applied].into_iter(), ms(302));
+    book.sweep_begin();
+    let mut flows = by_ids();
+    assert!(flows.take(&ends_v4(1)));
+    let key = flows.key(&ends_v4(1), Direction::Inbound);
+    assert!(book.sweep_entry(&Found { key, count: Count::default(), quiet_ms: None }, None));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use carom_p4::{
 use fullnat::flow::Direction;
 use fullnat::offload::Ends;
 
-use super::named::{Named, Value, Want};
+use super::named::{self, Named, Value, Want};
 use super::{FlowAction, FlowKey, Tuple};
 use crate::offload::replica::{RowAction, RowKey};
 
@@ -217,6 +217,21 @@ impl Ids {
     pub fn outbound(&self, key: &ConnectionV4Key) -> Option<Tuple> {
         let PairIdV4Key { src, dst, proto, sport } = self.pairs.value(key.pair)?;
         Some(Tuple { src, dst, proto, sport, dport: key.lport })
+    }
+
+    /// The key of the connection that an inbound entry names.
+    pub fn connection(&self, pair: u16, lport: u16) -> ConnectionV4Key {
+        ConnectionV4Key { pair: named::parts::<PairIdV4Key>(pair).0, lport }
+    }
+
+    /// What the name of a pair stands for, with the next hop to its real server.
+    pub fn pair(&self, name: u16) -> Option<(PairIdV4Key, u16)> {
+        self.pairs.named(name)
+    }
+
+    /// The next hop to the client that the name of a service stands for.
+    pub fn nexthop_out(&self, service: u16) -> Option<u16> {
+        Some(self.services.named(service)?.1)
     }
 
     /// Whether no session has any.

@@ -3,6 +3,7 @@
 //! The book knows sessions by their five-tuples. With plain entries these are the keys. By ids a key has an id in the place of
 //! what many sessions have in common, and small tables say what each id stands for.
 
+mod halves;
 mod ids;
 mod named;
 mod space;
@@ -16,6 +17,7 @@ use fullnat::flow::{Direction, Rewrite};
 use fullnat::id::NexthopId;
 use fullnat::offload::{AnyEnds, Ends};
 
+pub use halves::proto;
 pub use ids::{Ids, Room as IdRoom};
 
 use super::book::Sides;
@@ -116,6 +118,12 @@ impl Flows {
     /// Whether entries of a flow table count and age.
     pub fn is_watched(table: &Table) -> bool {
         table.id != InboundV4Key::TABLE.id
+    }
+
+    /// Whether the target keeps the whole key of such an entry. Of an inbound key by ids it may keep a hash: what it has there
+    /// already may be another session's.
+    pub fn keeps_key(&self, ends: &AnyEnds, direction: Direction) -> bool {
+        !matches!((self, ends, direction), (Flows::ByIds(_), AnyEnds::V4(_), Direction::Inbound))
     }
 
     /// Which entries of a session like this count and age. By ids one does for both directions.

@@ -41,6 +41,11 @@ fn name<V: Value>(id: u16, way: u16) -> u16 {
     id | way << V::BITS
 }
 
+/// The id and the way of a name.
+pub fn parts<V: Value>(name: u16) -> (u16, u16) {
+    (name & ((1u32 << V::BITS) - 1) as u16, (u32::from(name) >> V::BITS) as u16)
+}
+
 impl<V: Value> Named<V> {
     /// With so many ids at most.
     pub fn new(size: u16) -> Self {
@@ -116,7 +121,7 @@ impl<V: Value> Named<V> {
 
     /// A way's entry that was to go is gone.
     pub fn way_gone(&mut self, name: u16) {
-        let (id, way) = (name & ((1u32 << V::BITS) - 1) as u16, (u32::from(name) >> V::BITS) as u16);
+        let (id, way) = parts::<V>(name);
         if let Some(ways) = self.ways.get_mut(&id) {
             ways.gone(way);
             self.one_gone(id);
@@ -141,7 +146,7 @@ impl<V: Value> Named<V> {
 
     /// The target has a way on from a value that has its id already. False: it has not, or that contradicts ours.
     pub fn take_way_over(&mut self, key: &RowKey, action: &RowAction, name_of: u16, nexthop: u16, sweep: u64) -> bool {
-        let (id, way) = (name_of & ((1u32 << V::BITS) - 1) as u16, (u32::from(name_of) >> V::BITS) as u16);
+        let (id, way) = parts::<V>(name_of);
         let Some(value) = self.values.value(id) else { return false };
         // Addresses and ports are the value's.
         value.way(name_of, nexthop) == (*key, *action)
@@ -162,6 +167,12 @@ impl<V: Value> Named<V> {
     /// What an id stands for.
     pub fn value(&self, id: u16) -> Option<V> {
         self.values.value(id)
+    }
+
+    /// What a name stands for: the value, and the next hop of the way on from it.
+    pub fn named(&self, name: u16) -> Option<(V, u16)> {
+        let (id, way) = parts::<V>(name);
+        Some((self.values.value(id)?, self.ways.get(&id)?.value(way)?))
     }
 
     /// Whether no session needs any of them.

@@ -19,7 +19,7 @@ impl Task {
     /// Offers each session that was found to the worker whose it is. All other entries of nobody are orphans.
     pub(super) fn offer(&mut self) {
         let (Some(strays), Some(placement)) = (self.strays.take(), &self.settings.placement) else { return };
-        let (pairs, orphans) = strays.pair(&self.plan);
+        let (pairs, orphans) = strays.pair(&self.plan, self.book.flows());
         orphans.into_iter().for_each(|key| self.book.orphan(key));
         for pair in pairs {
             // Where its next hop is not known any more, the plan's own choice does.
@@ -27,7 +27,7 @@ impl Task {
             let back = self.replica.iface_of(to_client).or_else(|| pair.way_back(&self.plan));
             match back.and_then(|back| Some((placement.home(&self.plan, &pair.ends, back)?, back))) {
                 Some((worker, back)) if usize::from(worker.0) < self.rings.len() => self.book.offer(worker, pair, back),
-                _ => self.book.orphan_both(&pair.ends),
+                _ => self.book.orphan_both(&pair),
             }
         }
     }

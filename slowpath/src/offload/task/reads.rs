@@ -3,6 +3,7 @@
 use std::future::pending;
 use std::time::Duration;
 
+use carom_p4::Table;
 use fullnat::id::WorkerId;
 use fullnat::offload::Place;
 use hashbrown::{HashMap, HashSet};
@@ -91,9 +92,10 @@ impl Task {
 
     /// Begins to read whole tables.
     pub(super) fn scan_tables(&mut self, of: Of) {
-        let tables: Vec<u32> = match of {
-            Of::Rows => self.settings.program.form.static_tables().map(|table| table.id).collect(),
-            Of::Flows => self.settings.program.form.flow_tables().iter().map(|table| table.id).collect(),
+        let form = self.settings.program.form;
+        let tables: Vec<Table> = match of {
+            Of::Rows => form.static_tables().collect(),
+            Of::Flows => form.flow_tables().to_vec(),
         };
         match of {
             Of::Rows => self.replica.look_begin(false),
@@ -140,12 +142,9 @@ impl Task {
                     let Some(found) = wire::found(entry) else { continue };
                     let does = wire::flow_action_of(entry);
                     if self.book.sweep_entry(&found, does) {
-                        match (&mut self.strays, found.key) {
-                            (Some(strays), FlowKey::V4(_) | FlowKey::V6(_)) => {
-                                strays.push(found.key, does, found.count)
-                            }
-                            // Entries by ids are not put together again.
-                            _ => self.book.orphan(found.key),
+                        match &mut self.strays {
+                            Some(strays) => strays.push(found.key, does, found.count),
+                            None => self.book.orphan(found.key),
                         }
                     }
                 }
@@ -260,14 +259,14 @@ async fn read_with(client: &Client, keys: &[FlowKey], last_hit: bool) -> Result<
 
 async fn read_tables(
     client: &Client,
-    tables: &[u32],
+    tables: &[Table],
     counted: bool,
     chunks: &mpsc::Sender<Chunk>,
 ) -> Result<(), RequestError> {
     let late = |_| RequestError::NotConnected;
     for table in tables {
-        let query = Query::table(*table);
-        let query = if counted { query.with_counters() } else { query };
+        let query = Query::table(table.id);
+        let query = if counted && Flows::is_watched(table) { query.with_counters() } else { query };
         let mut reading = timeout(PATIENCE, client.read(query)).await.map_err(late)??;
         while let Some(entries) = timeout(PATIENCE, reading.next()).await.map_err(late)?? {
             if chunks.send(Chunk::Entries(entries)).await.is_err() {

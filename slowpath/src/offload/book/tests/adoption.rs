@@ -5,7 +5,9 @@ use fullnat::id::IfaceId;
 use super::*;
 
 fn pair(n: u32) -> Pair {
-    Pair { ends: ends_v4(n), counts: [1, 2].map(|packets| Count { packets, bytes: 60 * packets }) }
+    let ends = ends_v4(n);
+    let keys = DIRECTIONS.map(|direction| FlowKey::of(&ends, direction));
+    Pair { ends, keys, counts: [1, 2].map(|packets| Count { packets, bytes: 60 * packets }) }
 }
 
 /// The ticket of the only offer.

@@ -98,7 +98,9 @@ pub enum Attachment {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SwitchConfig {
     /// What it is: `bmv2` or `softnic`.
-    pub kind: String,
+    pub kind: &'static str,
+    /// How its program keeps flows of IPv4: `plain` or `ids`.
+    pub program: &'static str,
     /// Whether it is softnic in the same process, not a switch outside.
     pub is_inside: bool,
     /// Which sessions are offloaded, as in the file: `"established"` with its quotes, or a table.
@@ -119,7 +121,8 @@ impl SwitchConfig {
         }
         let policy = std::env::var("CAROM_POLICY").unwrap_or_else(|_| "established".to_owned());
         Some(SwitchConfig {
-            kind: topology.target.to_string(),
+            kind: topology.target.kind(),
+            program: if topology.target.is_by_ids() { "ids" } else { "plain" },
             is_inside: topology.switch.is_none(),
             policy: format!("\"{policy}\""),
             retry: "1s".to_owned(),
@@ -253,8 +256,8 @@ impl fmt::Display for Config {
 
 impl fmt::Display for SwitchConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = &self.kind;
-        writeln!(f, "[target]\nkind = \"{kind}\"\naddress = \"{ADDRESS}\"\ndevice_id = {DEVICE_ID}")?;
+        writeln!(f, "[target]\nkind = \"{}\"\nprogram = \"{}\"", self.kind, self.program)?;
+        writeln!(f, "address = \"{ADDRESS}\"\ndevice_id = {DEVICE_ID}")?;
         writeln!(f, "election_id = {ELECTION_ID}")?;
         if !self.is_inside {
             writeln!(f, "link = {{ device = \"af_packet:{SLOWPATH_DEVICE}\", port = {SLOWPATH_PORT} }}")?;

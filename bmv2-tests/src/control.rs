@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use carom_p4::artifacts::{BMV2_JSON, BMV2_P4INFO, PNA_P4INFO, PNA_SPEC};
-use carom_p4::artifacts::{bmv2_json_with_room_for, pna_spec_with_room_for};
-use carom_p4::{Action as _, FlowV4Key, FlowV6Key, Key, PortKey};
+use carom_p4::artifacts::{BMV2_IDS_JSON, BMV2_IDS_P4INFO, BMV2_JSON, BMV2_P4INFO, PNA_P4INFO, PNA_SPEC};
+use carom_p4::artifacts::{bmv2_ids_json_with_room_for, bmv2_json_with_room_for, pna_spec_with_room_for};
+use carom_p4::{
+    Action as _, ConnectionV4Key, FlowV4Key, FlowV6Key, InboundV4Key, Key, PairIdV4Action, PairIdV4Key, PortKey,
+};
 use prost::Message;
 use runtime_client::pipeline::{Bmv2Json, DeviceConfig, Entries, Pipeline, PnaSpec};
 use runtime_client::proto::p4::config::v1::P4Info;
@@ -35,6 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A connection to a switch's P4Runtime server, for plain code. All its sockets are in the switch's namespace.
 pub struct Control<'a> {
     netns: &'a Netns,
+    kind: Target,
     runtime: Runtime,
     client: Client,
 }
@@ -57,7 +60,7 @@ pub struct Row<K: Key> {
 pub struct Flow {
     /// Source and destination of the packets it rewrites, as they arrive.
     pub ends: [(IpAddr, u16); 2],
-    /// Packets it rewrote.
+    /// Packets it rewrote. By ids the outbound entry counts for both directions, and the inbound one not at all.
     pub packets: u64,
     /// Bytes of their frames as they arrived, without FCS.
     pub bytes: u64,
@@ -66,25 +69,32 @@ pub struct Flow {
 impl<'a> Control<'a> {
     /// A controller that reads. It has a lower election id than Carom, to be in nobody's way; and one of its own, since BMv2
     /// takes no two controllers with the same, not even with none.
-    pub fn reader(netns: &'a Netns, address: &str) -> Result<Self> {
+    pub fn reader(netns: &'a Netns, address: &str, kind: Target) -> Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
         ensure!(id < ELECTION_ID, "no election ids are left below Carom's");
-        Self::connect(netns, address, Role::default(), id, Standing::is_connected)
+        Self::connect(netns, address, kind, Role::default(), id, Standing::is_connected)
     }
 
     /// The primary controller, for tests without Carom.
-    pub fn primary(netns: &'a Netns, address: &str) -> Result<Self> {
-        Self::connect(netns, address, Role::default(), ELECTION_ID, Standing::is_primary)
+    pub fn primary(netns: &'a Netns, address: &str, kind: Target) -> Result<Self> {
+        Self::connect(netns, address, kind, Role::default(), ELECTION_ID, Standing::is_primary)
     }
 
     /// The primary controller of another role, beside Carom's: for [`Control::push_again`]. BMv2 has one role for such things.
     pub fn pusher(netns: &'a Netns, address: &str) -> Result<Self> {
         let role = Role { name: "pusher".to_owned(), ..Role::default() };
-        Self::connect(netns, address, role, 1, Standing::is_primary)
+        Self::connect(netns, address, Target::Softnic, role, 1, Standing::is_primary)
     }
 
-    fn connect(netns: &'a Netns, address: &str, role: Role, id: u64, stands: fn(Standing) -> bool) -> Result<Self> {
+    fn connect(
+        netns: &'a Netns,
+        address: &str,
+        kind: Target,
+        role: Role,
+        id: u64,
+        stands: fn(Standing) -> bool,
+    ) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let config = Config {
             role,
@@ -95,7 +105,7 @@ impl<'a> Control<'a> {
             let _inside = runtime.enter();
             Client::start(config)
         });
-        let control = Control { netns, runtime, client: client.context("a bad address")?.0 };
+        let control = Control { netns, kind, runtime, client: client.context("a bad address")?.0 };
         control.ask(async |client| Ok(client.wait_for(stands).await)).context("cannot reach the switch's control")?;
         Ok(control)
     }
@@ -110,13 +120,19 @@ impl<'a> Control<'a> {
         })
     }
 
-    /// Has a switch of this kind run the program, with empty tables unless it shows this cookie already; and with less room
-    /// for the flows of each family than P4Info says, when `room` says how much.
-    pub fn bring_up(&self, kind: Target, room: Option<u64>, cookie: u64) -> Result<()> {
-        match kind {
+    /// Has the switch run its program, with empty tables unless it shows this cookie already; and with less room for the flow
+    /// entries of each family than P4Info says, when `room` says how much.
+    pub fn bring_up(&self, room: Option<u64>, cookie: u64) -> Result<()> {
+        match self.kind {
             Target::Bmv2 => {
                 let json = room.map_or_else(|| BMV2_JSON.into(), |flows| bmv2_json_with_room_for(flows).into());
                 self.run_program(BMV2_P4INFO, Bmv2Json(json), cookie)
+            }
+            Target::Bmv2Ids => {
+                // A session has one entry in each of two tables.
+                let json =
+                    room.map_or_else(|| BMV2_IDS_JSON.into(), |flows| bmv2_ids_json_with_room_for(flows / 2).into());
+                self.run_program(BMV2_IDS_P4INFO, Bmv2Json(json), cookie)
             }
             Target::Softnic => {
                 let spec = room.map_or_else(|| PNA_SPEC.into(), |flows| pna_spec_with_room_for(flows).into());
@@ -193,7 +209,7 @@ impl<'a> Control<'a> {
     where
         K::Action: Send,
     {
-        let counted = [FlowV4Key::TABLE.id, FlowV6Key::TABLE.id].contains(&K::TABLE.id);
+        let counted = [FlowV4Key::TABLE.id, FlowV6Key::TABLE.id, ConnectionV4Key::TABLE.id].contains(&K::TABLE.id);
         let query = Query::table(K::TABLE.id);
         let query = if counted { query.with_counters() } else { query };
         self.ask(async |client| client.read(query).await?.all().await?.iter().map(row).collect())
@@ -201,18 +217,44 @@ impl<'a> Control<'a> {
 
     /// All flow entries of both families.
     pub fn flows(&self) -> Result<Vec<Flow>> {
-        let ends = |src: IpAddr, sport, dst: IpAddr, dport| [(src, sport), (dst, dport)];
-        let v4 = self.rows::<FlowV4Key>()?.into_iter().map(|Row { key: k, packets, bytes, .. }| Flow {
-            ends: ends(IpAddr::V4(k.src.into()), k.sport, IpAddr::V4(k.dst.into()), k.dport),
-            packets,
-            bytes,
-        });
+        let mut flows = if self.kind.is_by_ids() { self.flows_by_ids()? } else { self.plain_flows()? };
         let v6 = self.rows::<FlowV6Key>()?.into_iter().map(|Row { key: k, packets, bytes, .. }| Flow {
-            ends: ends(IpAddr::V6(k.src.into()), k.sport, IpAddr::V6(k.dst.into()), k.dport),
+            ends: [(IpAddr::V6(k.src.into()), k.sport), (IpAddr::V6(k.dst.into()), k.dport)],
             packets,
             bytes,
         });
-        Ok(v4.chain(v6).collect())
+        flows.extend(v6);
+        Ok(flows)
+    }
+
+    fn plain_flows(&self) -> Result<Vec<Flow>> {
+        let rows = self.rows::<FlowV4Key>()?.into_iter();
+        let flow = |Row { key: k, packets, bytes, .. }: Row<FlowV4Key>| Flow {
+            ends: [(IpAddr::V4(k.src.into()), k.sport), (IpAddr::V4(k.dst.into()), k.dport)],
+            packets,
+            bytes,
+        };
+        Ok(rows.map(flow).collect())
+    }
+
+    /// An entry of a connection is looked up in the table of pairs, as a packet would be. One whose pair is not there is an error:
+    /// no packet finds it.
+    fn flows_by_ids(&self) -> Result<Vec<Flow>> {
+        let inbound = self.rows::<InboundV4Key>()?.into_iter().map(|Row { key: k, packets, bytes, .. }| Flow {
+            ends: [(IpAddr::V4(k.src.into()), k.sport), (IpAddr::V4(k.dst.into()), k.dport)],
+            packets,
+            bytes,
+        });
+        let connections = self.rows::<ConnectionV4Key>()?;
+        // Read after the connections: a pair is there before they are, and stays longer.
+        let pairs: BTreeMap<u16, PairIdV4Key> =
+            self.rows::<PairIdV4Key>()?.into_iter().map(|row| (id_of(&row), row.key)).collect();
+        let outbound = connections.into_iter().map(|Row { key, packets, bytes, .. }| {
+            let pair = pairs.get(&key.pair).with_context(|| format!("a connection of no pair: {key:?}"))?;
+            let ends = [(IpAddr::V4(pair.src.into()), pair.sport), (IpAddr::V4(pair.dst.into()), key.lport)];
+            Ok(Flow { ends, packets, bytes })
+        });
+        inbound.map(Ok).chain(outbound).collect()
     }
 
     /// The packets of a counter by index; those that are zero are left out.
@@ -233,6 +275,11 @@ impl<'a> Control<'a> {
         }
         Ok(counts)
     }
+}
+
+fn id_of(row: &Row<PairIdV4Key>) -> u16 {
+    let PairIdV4Action::IsPair { id } = row.action;
+    id
 }
 
 fn row<K: Key>(entry: &TableEntry) -> Result<Row<K>> {

@@ -86,7 +86,7 @@ impl Lab {
 
     /// A second controller of the switch, that reads.
     pub fn control(&self) -> Result<Control<'_>> {
-        switch::reader(&self.topology.balancer)
+        switch::reader(&self.topology.balancer, self.topology.target)
     }
 
     /// Puts [`Lab::config`], as it is now, in force.

@@ -77,7 +77,7 @@ impl Switch {
     pub fn power_on(&self, netns: &Netns) -> Result<()> {
         ensure!(netns.name() == self.netns, "the switch belongs into {}", self.netns);
         let mut command = match self.kind {
-            Target::Bmv2 => self.bmv2(netns)?,
+            Target::Bmv2 | Target::Bmv2Ids => self.bmv2(netns)?,
             Target::Softnic => self.softnic(netns)?,
             Target::None => bail!("the target none has no switch"),
         };
@@ -174,14 +174,14 @@ impl Drop for Switch {
     }
 }
 
-/// Reads the switch's tables and counters.
-pub fn reader(netns: &Netns) -> Result<Control<'_>> {
-    Control::reader(netns, ADDRESS)
+/// Reads the tables and counters of a switch of this kind.
+pub fn reader(netns: &Netns, kind: Target) -> Result<Control<'_>> {
+    Control::reader(netns, ADDRESS, kind)
 }
 
-/// Programs the switch, where there is no Carom that does.
-pub fn primary(netns: &Netns) -> Result<Control<'_>> {
-    Control::primary(netns, ADDRESS)
+/// Programs a switch of this kind, where there is no Carom that does.
+pub fn primary(netns: &Netns, kind: Target) -> Result<Control<'_>> {
+    Control::primary(netns, ADDRESS, kind)
 }
 
 /// A frame as the switch punted it.

@@ -14,6 +14,8 @@ pub enum Target {
     Softnic,
     /// The P4 program on BMv2, `simple_switch_grpc`, in front of the slow path.
     Bmv2,
+    /// The same with the program that keeps flows of IPv4 by ids.
+    Bmv2Ids,
 }
 
 impl Target {
@@ -23,16 +25,33 @@ impl Target {
             Err(_) | Ok("" | "none") => Ok(Target::None),
             Ok("softnic") => Ok(Target::Softnic),
             Ok("bmv2") => Ok(Target::Bmv2),
-            Ok(other) => bail!("CAROM_TARGET={other}: no such target; known: none, softnic, bmv2"),
+            Ok("bmv2-ids") => Ok(Target::Bmv2Ids),
+            Ok(other) => bail!("CAROM_TARGET={other}: no such target; known: none, softnic, bmv2, bmv2-ids"),
+        }
+    }
+
+    /// Whether it is BMv2, with whichever program.
+    pub fn is_bmv2(self) -> bool {
+        matches!(self, Target::Bmv2 | Target::Bmv2Ids)
+    }
+
+    /// Whether its program keeps flows of IPv4 by ids.
+    pub fn is_by_ids(self) -> bool {
+        self == Target::Bmv2Ids
+    }
+
+    /// Its `kind` in the balancer's config.
+    pub fn kind(self) -> &'static str {
+        match self {
+            Target::None => "none",
+            Target::Softnic => "softnic",
+            Target::Bmv2 | Target::Bmv2Ids => "bmv2",
         }
     }
 
     /// Why this machine cannot run it, or `None` when it can.
     pub fn unavailable(self) -> Option<&'static str> {
-        match self {
-            Target::Bmv2 if simple_switch().is_none() => Some("no simple_switch_grpc in CAROM_BMV2 or PATH"),
-            Target::None | Target::Softnic | Target::Bmv2 => None,
-        }
+        (self.is_bmv2() && simple_switch().is_none()).then_some("no simple_switch_grpc in CAROM_BMV2 or PATH")
     }
 
     /// How much of a load to put on it: `full` for what forwards in Carom itself; a part of it for BMv2, which forwards some ten thousand
@@ -40,7 +59,7 @@ impl Target {
     pub fn share_of(self, full: u64) -> u64 {
         match self {
             Target::None | Target::Softnic => full,
-            Target::Bmv2 => full / 8,
+            Target::Bmv2 | Target::Bmv2Ids => full / 8,
         }
     }
 }
@@ -48,9 +67,8 @@ impl Target {
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Target::None => "none",
-            Target::Softnic => "softnic",
-            Target::Bmv2 => "bmv2",
+            Target::Bmv2Ids => "bmv2-ids",
+            Target::None | Target::Softnic | Target::Bmv2 => self.kind(),
         })
     }
 }

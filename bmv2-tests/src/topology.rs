@@ -136,7 +136,7 @@ impl Topology {
 
     /// [`Topology::with_load`] for this target. softnic is then in the balancer's process.
     pub fn with_target(arms: Arms, load: Load, target: Target) -> Result<Self> {
-        Self::build(arms, load, target, target == Target::Bmv2)
+        Self::build(arms, load, target, target.is_bmv2())
     }
 
     /// The same with a switch of its own, whatever its kind, that can be turned off, and whose cable can be listened on.

@@ -1,6 +1,6 @@
-//! What only shows with a switch in front of the slow path: the P4 program and real kernel TCP. On BMv2, or with
-//! `CAROM_TARGET=softnic` on softnic: in the process of the slow path, and where a test unplugs the switch or listens on its
-//! cable, in one of its own.
+//! What only shows with a switch in front of the slow path: the P4 program and real kernel TCP. On BMv2, with
+//! `CAROM_TARGET=bmv2-ids` on BMv2 by ids, or with `CAROM_TARGET=softnic` on softnic: in the process of the slow path, and
+//! where a test unplugs the switch or listens on its cable, in one of its own.
 
 mod accounts;
 mod changes;
@@ -27,6 +27,7 @@ use bmv2_tests::topology::{Dual, Load};
 fn target() -> Target {
     match Target::from_env().expect("a target of the suite in CAROM_TARGET") {
         Target::Softnic => Target::Softnic,
+        Target::Bmv2Ids => Target::Bmv2Ids,
         Target::None | Target::Bmv2 => Target::Bmv2,
     }
 }
@@ -100,6 +101,11 @@ fn offloaded_by(lab: &Lab, sessions: usize, mut talk: impl FnMut()) -> Vec<Flow>
         told_offloaded(lab)
     );
     flows
+}
+
+/// Whether the entries of IPv4 sessions count both directions as one, in the outbound entry.
+fn counts_both_as_one(lab: &Lab, v6: bool) -> bool {
+    lab.topology.target.is_by_ids() && !v6
 }
 
 /// Sessions that Carom says are offloaded.

@@ -20,8 +20,8 @@ fn arp_is_punted_and_the_answer_injected() {
     }
     let topology = Topology::with_switch(Arms::Two, Load::Light, crate::target()).unwrap();
     let (vip, ns, worker) = (topology.vip().v4, &topology.balancer, 0);
-    let control = primary(ns).unwrap();
-    control.bring_up(crate::target(), None, 1).unwrap();
+    let control = primary(ns, crate::target()).unwrap();
+    control.bring_up(None, 1).unwrap();
     control.insert(SlowpathKey { worker }, SlowpathAction::ToPort { port: SLOWPATH_PORT.into() }).unwrap();
     control.insert(InjectKey { port: SLOWPATH_PORT.into() }, InjectAction::Honour {}).unwrap();
     control.insert(PortKey { vid: port_of(0) }, PortAction::OutOf { port: port_of(0).into() }).unwrap();

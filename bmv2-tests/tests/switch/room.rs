@@ -21,15 +21,15 @@ fn lab() -> Lab {
     let carom = Balancer::start(&topology, &config).unwrap();
     let mut cookie = None;
     let shown = || {
-        cookie = switch::reader(ns).unwrap().cookie().unwrap();
+        cookie = switch::reader(ns, crate::target()).unwrap().cookie().unwrap();
         cookie.is_some()
     };
     assert!(wait(SOON, shown), "Carom brings no program");
     drop(carom);
     switch.power_off();
     switch.power_on(ns).unwrap();
-    let control = switch::primary(ns).unwrap();
-    control.bring_up(crate::target(), Some(ROOM as u64), cookie.unwrap()).unwrap();
+    let control = switch::primary(ns, crate::target()).unwrap();
+    control.bring_up(Some(ROOM as u64), cookie.unwrap()).unwrap();
     drop(control);
     Lab::with(topology, |config, vip| brisk(all_services(config.workers(2), vip))).unwrap()
 }

@@ -13,6 +13,7 @@ use fullnat::flow::{Direction, FlowKey, Rewrite};
 use fullnat::frame::{Frame, HeapFrame};
 use fullnat::hash::{FlowHasher, GROUP};
 use fullnat::id::{CPort, LPort, NexthopId, Proto, RPort, ServerId, ServiceId, VPort};
+use fullnat::offload::Ends;
 use fullnat::ports::{Pool, PortSpaceId, PortSpaces, Remote};
 use fullnat::rss::RssSpread;
 use fullnat::session::{Cold, Session};
@@ -20,6 +21,7 @@ use fullnat::table::SessionTable;
 use fullnat::tcp::{Conn, Segment};
 use fullnat::time::Time;
 use fullnat::wheel::Wheel;
+use fullnat::wire::checksum::Change;
 use fullnat::wire::testing::{Build, flow};
 use fullnat::wire::{Flow, TcpFlags, checksum, flow_v4, flow_v6, parse, rewrite, tcp, toa};
 
@@ -55,7 +57,7 @@ fn v6(proto: Proto) -> FlowKey<Ipv6Addr> {
 /// The `n`th session.
 fn session(n: u32) -> Session<Ipv4Addr> {
     let (host, port) = (n >> 14, 1024 + (n & 0x3fff) as u16);
-    Session {
+    let ends = Ends {
         client: Ipv4Addr::from_bits(0x0a00_0000 + host),
         vip: Ipv4Addr::new(192, 0, 2, 1),
         server: Ipv4Addr::new(198, 51, 100, (n % 64) as u8),
@@ -64,15 +66,12 @@ fn session(n: u32) -> Session<Ipv4Addr> {
         vport: VPort(443),
         rport: RPort(8443),
         lport: LPort(port),
-        conn: Conn::tcp(&Segment { seq: n, flags: TcpFlags::SYN, ..Segment::default() }, false),
-        last_seen: 0,
-        packets_in: 0,
-        packets_out: 0,
-        service_id: ServiceId(0),
-        server_id: ServerId((n % 64) as u16),
+        proto: Proto::Tcp,
         nexthop_in: NexthopId(0),
         nexthop_out: NexthopId(1),
-    }
+    };
+    let conn = Conn::tcp(&Segment { seq: n, flags: TcpFlags::SYN, ..Segment::default() }, false);
+    Session::new(&ends, conn, ServiceId(0), ServerId((n % 64) as u16), Time(0))
 }
 
 /// Numbers below `below` in an order that no prefetcher foresees.
@@ -169,7 +168,13 @@ fn checksums(c: &mut Criterion) {
         b.iter(|| headers.iter().filter(|header| checksum::ipv4_header_is_right(black_box(header))).count());
     });
     group.bench_function("update", |b| {
-        b.iter(|| (0..RING as u32).fold(0, |check, n| checksum::update(black_box(check), n, black_box(!n))));
+        b.iter(|| {
+            (0..RING as u16).fold(0, |check, n| {
+                let mut change = Change::default();
+                change.word(black_box(n), black_box(!n));
+                change.apply(black_box(check))
+            })
+        });
     });
     group.bench_function("sum of 1 460 bytes", |b| {
         let body = vec![0x5a_u8; 1460];

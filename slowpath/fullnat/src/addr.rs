@@ -9,7 +9,7 @@ use crate::hash::FlowHash;
 /// An IP address of one family. Implemented by [`Ipv4Addr`] and [`Ipv6Addr`] only.
 pub trait Addr: Copy + Eq + Ord + Hash + Debug + Display + Send + Sync + Into<IpAddr> + 'static {
     /// A flow key of this family as words: see [`FlowKey::words`](crate::flow::FlowKey::words).
-    type KeyWords: Copy;
+    type KeyWords: Copy + Default;
 
     /// Length on the wire in bytes.
     const LEN: usize;
@@ -23,13 +23,15 @@ pub trait Addr: Copy + Eq + Ord + Hash + Debug + Display + Send + Sync + Into<Ip
     fn read(bytes: &[u8]) -> Self;
     /// Writes the address in network order to the first [`Addr::LEN`] bytes.
     fn write(self, bytes: &mut [u8]);
-    /// The sum of the address's 16-bit words as RFC 1071 adds them: any number below 2^19 that is congruent to it
-    /// modulo 65 535, and 0 only for an address of zeros.
-    fn word_sum(self) -> u32;
+    /// The sum of the address's 16-bit words as they lie in memory, for [`Change`](crate::wire::checksum::Change): any
+    /// number below 2^34 that is congruent to it modulo 65 535, and 0 only for an address of zeros.
+    fn memory_sum(self) -> u64;
     /// The address's bits as two 64-bit words, for hashing. IPv4 fills the low half of the second word.
     fn words(self) -> [u64; 2];
     /// Puts the words of a flow key together; `last` has the ports and the protocol in its five low bytes.
     fn key_words(src: Self, dst: Self, last: u64) -> Self::KeyWords;
+    /// Whether two flow keys are the same, without a branch on each word.
+    fn same_words(a: &Self::KeyWords, b: &Self::KeyWords) -> bool;
     /// The hashes of flow keys. The slices are of one length.
     fn hash_keys(hasher: &(impl FlowHash + ?Sized), keys: &[Self::KeyWords], hashes: &mut [u64]);
     /// The address when `ip` is of this family.
@@ -67,9 +69,8 @@ impl Addr for Ipv4Addr {
     }
 
     #[inline(always)]
-    fn word_sum(self) -> u32 {
-        let bits = self.to_bits();
-        (bits >> 16) + (bits & 0xffff)
+    fn memory_sum(self) -> u64 {
+        u64::from(u32::from_ne_bytes(self.octets()))
     }
 
     #[inline(always)]
@@ -79,7 +80,14 @@ impl Addr for Ipv4Addr {
 
     #[inline(always)]
     fn key_words(src: Self, dst: Self, last: u64) -> [u64; 2] {
-        [u64::from(src.to_bits()) | u64::from(dst.to_bits()) << 32, last | 13 << 56]
+        // Whole words as they lie in the packet, so that they are one load of it.
+        let [src, dst] = [src, dst].map(|address| u64::from(u32::from_le_bytes(address.octets())));
+        [src | dst << 32, last | 13 << 56]
+    }
+
+    #[inline(always)]
+    fn same_words(a: &[u64; 2], b: &[u64; 2]) -> bool {
+        (a[0] ^ b[0]) | (a[1] ^ b[1]) == 0
     }
 
     #[inline(always)]
@@ -124,11 +132,11 @@ impl Addr for Ipv6Addr {
     }
 
     #[inline(always)]
-    fn word_sum(self) -> u32 {
+    fn memory_sum(self) -> u64 {
         // 32-bit words add up to a congruent sum (RFC 1071 section 2C), in half the additions.
-        let [high, low] = self.words();
-        let sum = (high >> 32) + (high & 0xffff_ffff) + (low >> 32) + (low & 0xffff_ffff);
-        (sum >> 16) as u32 + (sum & 0xffff) as u32
+        let octets = self.octets();
+        let (words, _) = octets.as_chunks::<4>();
+        words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum()
     }
 
     #[inline(always)]
@@ -139,8 +147,17 @@ impl Addr for Ipv6Addr {
 
     #[inline(always)]
     fn key_words(src: Self, dst: Self, last: u64) -> [u64; 5] {
-        let (src, dst) = (src.words(), dst.words());
-        [src[0], src[1], dst[0], dst[1], last | 37 << 56]
+        let word = |octets: [u8; 16], half: usize| {
+            let (halves, _) = octets.as_chunks::<8>();
+            u64::from_le_bytes(halves[half])
+        };
+        let (src, dst) = (src.octets(), dst.octets());
+        [word(src, 0), word(src, 1), word(dst, 0), word(dst, 1), last | 37 << 56]
+    }
+
+    #[inline(always)]
+    fn same_words(a: &[u64; 5], b: &[u64; 5]) -> bool {
+        a.iter().zip(b).fold(0, |different, (a, b)| different | (a ^ b)) == 0
     }
 
     #[inline(always)]

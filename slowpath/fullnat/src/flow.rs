@@ -12,6 +12,17 @@ pub enum Direction {
     Outbound,
 }
 
+impl Direction {
+    /// The way of the answers.
+    #[inline(always)]
+    pub fn other(self) -> Direction {
+        match self {
+            Direction::Inbound => Direction::Outbound,
+            Direction::Outbound => Direction::Inbound,
+        }
+    }
+}
+
 /// What a packet of one direction of a session carries: the key of a `flow_v4` or `flow_v6` entry.
 /// Ports are in host byte order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]

@@ -36,12 +36,13 @@ impl<H: FlowHash + ?Sized> FlowHash for std::sync::Arc<H> {
 }
 
 impl<A: Addr> FlowKey<A> {
-    /// The key as words, for hashing: source, destination, source port, destination port and protocol as the bytes of
-    /// little-endian words, and the length in the last byte. 13 bytes make two words, the 37 of IPv6 five.
+    /// The key as words, for hashing and comparing: source, destination, source port, destination port, all as on the wire,
+    /// and protocol as the bytes of little-endian words, and the length in the last byte. 13 bytes make two words, the 37
+    /// of IPv6 five.
     #[inline(always)]
     pub fn words(&self) -> A::KeyWords {
-        let last = u64::from(self.sport) | u64::from(self.dport) << 16 | (self.proto as u64) << 32;
-        A::key_words(self.src, self.dst, last)
+        let [sport, dport] = [self.sport, self.dport].map(|port| u64::from(u16::from_le_bytes(port.to_be_bytes())));
+        A::key_words(self.src, self.dst, sport | dport << 16 | (self.proto as u64) << 32)
     }
 
     /// The hash of this key alone.
@@ -140,8 +141,8 @@ mod tests {
     }
 
     fn ports_and_proto<A>(key: &FlowKey<A>, bytes: &mut Vec<u8>) {
-        bytes.extend(key.sport.to_le_bytes());
-        bytes.extend(key.dport.to_le_bytes());
+        bytes.extend(key.sport.to_be_bytes());
+        bytes.extend(key.dport.to_be_bytes());
         bytes.push(key.proto as u8);
     }
 
@@ -155,7 +156,7 @@ mod tests {
 
             let (src, dst) = (Ipv4Addr::from_bits(rng.u32()), Ipv4Addr::from_bits(rng.u32()));
             let key = FlowKey { src, dst, sport, dport, proto };
-            let mut bytes = [src.to_bits().to_le_bytes(), dst.to_bits().to_le_bytes()].concat();
+            let mut bytes = [src.octets(), dst.octets()].concat();
             ports_and_proto(&key, &mut bytes);
             assert_eq!(bytes.len(), 13);
             assert_eq!(key.hash(&FlowHasher::new(k0, k1)), reference(k0, k1, &bytes));
@@ -163,8 +164,7 @@ mod tests {
             let mut v6 = || Ipv6Addr::from_bits(u128::from(rng.u64()) << 64 | u128::from(rng.u64()));
             let (src, dst) = (v6(), v6());
             let key = FlowKey { src, dst, sport, dport, proto };
-            let words = [src.words(), dst.words()].concat();
-            let mut bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
+            let mut bytes = [src.octets(), dst.octets()].concat();
             ports_and_proto(&key, &mut bytes);
             assert_eq!(bytes.len(), 37);
             assert_eq!(key.hash(&FlowHasher::new(k0, k1)), reference(k0, k1, &bytes));

@@ -12,6 +12,8 @@
 //!
 //! The index does not know the keys: the caller verifies each candidate value.
 
+use wide::u16x8;
+
 const SLOTS: usize = 8;
 
 /// What an empty slot's value is. No entry may have this value.
@@ -21,8 +23,8 @@ pub const NO_VALUE: u32 = u32::MAX;
 #[derive(Clone)]
 #[repr(C, align(64))]
 pub struct Bucket {
-    /// Four 16-bit tags a word; slot `s` is lane `s / 2` of word `s % 2`. 0 is an empty slot.
-    tags: [u64; 2],
+    /// 0 is an empty slot.
+    tags: [u16; SLOTS],
     /// Entries that went past this bucket because it was full, by tag modulo 8. A counter that reached its maximum
     /// stays there: lookups then walk on needlessly, but never stop too early.
     passed: [u16; SLOTS],
@@ -31,26 +33,15 @@ pub struct Bucket {
 
 const _: () = assert!(size_of::<Bucket>() == 64);
 
-/// A 1 in every 16-bit lane.
-const LANES: u64 = 0x0001_0001_0001_0001;
-
-/// The top bit of each 16-bit lane that is zero.
-#[inline(always)]
-fn zero_lanes(word: u64) -> u64 {
-    const LOW: u64 = 0x7fff * LANES;
-    !(((word & LOW) + LOW) | word | LOW)
-}
-
 /// Slots of a bucket, as a set of bits.
 #[derive(Clone, Copy, Debug)]
-struct Slots(u64);
+struct Slots(u32);
 
 impl Slots {
     /// A slot of the set. The empty set has none: ask [`Slots::is_empty`] first.
     #[inline(always)]
     fn first(self) -> usize {
-        let bit = self.0.trailing_zeros() as usize;
-        (bit / 16 * 2 + bit % 2) % SLOTS
+        self.0.trailing_zeros() as usize % SLOTS
     }
 
     #[inline(always)]
@@ -65,20 +56,16 @@ impl Slots {
 }
 
 impl Bucket {
-    const EMPTY: Bucket = Bucket { tags: [0; 2], passed: [0; SLOTS], values: [NO_VALUE; SLOTS] };
+    const EMPTY: Bucket = Bucket { tags: [0; SLOTS], passed: [0; SLOTS], values: [NO_VALUE; SLOTS] };
 
-    /// The slots whose tag is `tag`. By arithmetic in two words, because safe code cannot ask for one compare of eight
-    /// lanes and LLVM does not reliably make one of a loop; these dozen instructions without a branch cost little more.
+    /// The slots whose tag is `tag`.
     #[inline(always)]
     fn matching(&self, tag: u16) -> Slots {
-        let wanted = u64::from(tag) * LANES;
-        Slots(zero_lanes(self.tags[0] ^ wanted) >> 1 | zero_lanes(self.tags[1] ^ wanted))
+        Slots(u16x8::new(self.tags).simd_eq(u16x8::splat(tag)).to_bitmask())
     }
 
     fn set(&mut self, slot: usize, tag: u16, value: u32) {
-        let shift = slot / 2 * 16;
-        let word = &mut self.tags[slot % 2];
-        *word = *word & !(0xffff << shift) | u64::from(tag) << shift;
+        self.tags[slot] = tag;
         self.values[slot] = value;
     }
 
@@ -110,7 +97,7 @@ fn tag(hash: u64) -> u16 {
 pub struct IndexFull;
 
 /// A look at a hash's home bucket, by [`Index::probe`], or at the one behind.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Probe {
     home: u32,
     /// The first value found with the tag, unverified, or [`NO_VALUE`].
@@ -211,19 +198,9 @@ impl Index {
         }
     }
 
-    /// The value of the probed hash for which `verify` is true. The index may have changed since the probe was made, so
-    /// `verify` must not be true for what is not in the index.
-    #[inline(always)]
-    pub fn resolve(&self, probe: &Probe, mut verify: impl FnMut(u32) -> bool) -> Option<u32> {
-        if probe.value != NO_VALUE && verify(probe.value) {
-            return Some(probe.value);
-        }
-        self.resolve_anew(probe, verify)
-    }
-
-    /// The probe found another entry with the tag, or none, or what there was then.
-    #[cold]
-    fn resolve_anew(&self, probe: &Probe, verify: impl FnMut(u32) -> bool) -> Option<u32> {
+    /// The value of the probed hash for which `verify` is true, of all there are now.
+    #[inline]
+    pub fn resolve(&self, probe: &Probe, verify: impl FnMut(u32) -> bool) -> Option<u32> {
         self.walk(probe.home as usize, probe.tag, verify).map(|(_, _, value)| value)
     }
 
@@ -361,7 +338,7 @@ mod tests {
         }
         assert!(index.is_empty());
         for bucket in &index.buckets {
-            assert_eq!(bucket.tags, [0; 2]);
+            assert_eq!(bucket.tags, [0; 8]);
             assert_eq!(bucket.passed, [0; 8], "removal leaves no trace");
             assert_eq!(bucket.values, [NO_VALUE; 8]);
         }

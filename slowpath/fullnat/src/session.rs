@@ -20,44 +20,44 @@ use crate::time::Time;
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub struct Session<A> {
-    /// CIP.
-    pub client: A,
-    /// VIP.
-    pub vip: A,
-    /// RIP.
-    pub server: A,
-    /// LIP.
-    pub local: A,
-    /// Client's port.
-    pub cport: CPort,
-    /// Service's port.
-    pub vport: VPort,
-    /// Real server's port.
-    pub rport: RPort,
-    /// SNAT port on the local address.
-    pub lport: LPort,
+    /// By direction, the addresses that packets arrive with: CIP and VIP, RIP and LIP.
+    addrs: [[A; 2]; 2],
+    /// By direction, the ports that packets arrive with, in network byte order: cport and vport, rport and lport.
+    ports: [[u16; 2]; 2],
     /// Protocol, state and sequence numbers, and where the session is with the target.
     pub conn: Conn,
     /// [`Time::short`] of the last packet in either direction.
     pub last_seen: u32,
-    /// Packets client → real server; wraps.
-    pub packets_in: u32,
-    /// Packets real server → client; wraps.
-    pub packets_out: u32,
+    /// By direction, packets; they wrap.
+    pub packets: [u32; 2],
     /// The service the client connected to.
     pub service_id: ServiceId,
     /// The real server that was chosen.
     pub server_id: ServerId,
-    /// Next hop towards the real server.
-    pub nexthop_in: NexthopId,
-    /// Next hop towards the client.
-    pub nexthop_out: NexthopId,
+    /// By direction, where packets go next: towards the real server, towards the client.
+    pub nexthops: [NexthopId; 2],
 }
 
 const _: () = assert!(size_of::<Session<std::net::Ipv4Addr>>() == 64);
 const _: () = assert!(size_of::<Session<std::net::Ipv6Addr>>() == 128);
 
 impl<A: Addr> Session<A> {
+    /// A session that begins at `now`. The protocol is that of `conn`.
+    #[inline(always)]
+    pub fn new(ends: &Ends<A>, conn: Conn, service_id: ServiceId, server_id: ServerId, now: Time) -> Self {
+        let [inbound, outbound] = [[ends.cport.0, ends.vport.0], [ends.rport.0, ends.lport.0]];
+        Session {
+            addrs: [[ends.client, ends.vip], [ends.server, ends.local]],
+            ports: [inbound.map(u16::to_be), outbound.map(u16::to_be)],
+            conn,
+            last_seen: now.short(),
+            packets: [0; 2],
+            service_id,
+            server_id,
+            nexthops: [ends.nexthop_in, ends.nexthop_out],
+        }
+    }
+
     /// The protocol.
     #[inline(always)]
     pub fn proto(&self) -> Proto {
@@ -67,58 +67,40 @@ impl<A: Addr> Session<A> {
     /// What packets of this direction carry when they arrive.
     #[inline(always)]
     pub fn key(&self, direction: Direction) -> FlowKey<A> {
-        let proto = self.proto();
-        match direction {
-            Direction::Inbound => {
-                FlowKey { src: self.client, dst: self.vip, sport: self.cport.0, dport: self.vport.0, proto }
-            }
-            Direction::Outbound => {
-                FlowKey { src: self.server, dst: self.local, sport: self.rport.0, dport: self.lport.0, proto }
-            }
-        }
+        let ([src, dst], [sport, dport]) = self.end(direction);
+        FlowKey { src, dst, sport, dport, proto: self.proto() }
     }
 
-    /// Whether a packet with this key is one of this session and direction.
+    /// Whether a packet with this key, in the form of [`FlowKey::words`], is one of this session and direction.
     #[inline(always)]
-    pub fn matches(&self, direction: Direction, key: &FlowKey<A>) -> bool {
-        // No short circuits: the line is here, and one branch on the whole is cheaper than five.
-        let own = self.key(direction);
-        (own.src == key.src)
-            & (own.dst == key.dst)
-            & (own.sport == key.sport)
-            & (own.dport == key.dport)
-            & (own.proto == key.proto)
+    pub fn matches(&self, direction: Direction, words: &A::KeyWords) -> bool {
+        A::same_words(&self.key(direction).words(), words)
     }
 
-    /// What becomes of packets of this direction.
+    /// What becomes of packets of this direction: they leave as the answers of the other direction arrive, turned round.
     #[inline(always)]
     pub fn rewrite(&self, direction: Direction) -> Rewrite<A> {
-        match direction {
-            Direction::Inbound => Rewrite {
-                src: self.local,
-                dst: self.server,
-                sport: self.lport.0,
-                dport: self.rport.0,
-                nexthop: self.nexthop_in,
-            },
-            Direction::Outbound => Rewrite {
-                src: self.vip,
-                dst: self.client,
-                sport: self.vport.0,
-                dport: self.cport.0,
-                nexthop: self.nexthop_out,
-            },
-        }
+        let ([dst, src], [dport, sport]) = self.end(direction.other());
+        Rewrite { src, dst, sport, dport, nexthop: self.nexthops[direction as usize] }
+    }
+
+    #[inline(always)]
+    fn end(&self, direction: Direction) -> ([A; 2], [u16; 2]) {
+        (self.addrs[direction as usize], self.ports[direction as usize].map(u16::from_be))
+    }
+
+    /// The local port.
+    #[inline(always)]
+    pub fn lport(&self) -> LPort {
+        LPort(u16::from_be(self.ports[Direction::Outbound as usize][1]))
     }
 
     /// Notes a packet: its time and its direction's count. The wheel is not touched.
     #[inline(always)]
     pub fn touch(&mut self, direction: Direction, now: Time) {
         self.last_seen = now.short();
-        match direction {
-            Direction::Inbound => self.packets_in = self.packets_in.wrapping_add(1),
-            Direction::Outbound => self.packets_out = self.packets_out.wrapping_add(1),
-        }
+        let packets = &mut self.packets[direction as usize];
+        *packets = packets.wrapping_add(1);
     }
 
     /// When the last packet was seen. Right while timeouts stay below 24 days, as [`Time::expand`] needs.
@@ -135,18 +117,21 @@ impl<A: Addr> Session<A> {
 
     /// What the session's flow entries are made of.
     pub fn ends(&self) -> Ends<A> {
+        let [inbound, outbound] = [self.end(Direction::Inbound), self.end(Direction::Outbound)];
+        let (([client, vip], [cport, vport]), ([server, local], [rport, lport])) = (inbound, outbound);
+        let [nexthop_in, nexthop_out] = self.nexthops;
         Ends {
-            client: self.client,
-            vip: self.vip,
-            server: self.server,
-            local: self.local,
-            cport: self.cport,
-            vport: self.vport,
-            rport: self.rport,
-            lport: self.lport,
+            client,
+            vip,
+            server,
+            local,
+            cport: CPort(cport),
+            vport: VPort(vport),
+            rport: RPort(rport),
+            lport: LPort(lport),
             proto: self.proto(),
-            nexthop_in: self.nexthop_in,
-            nexthop_out: self.nexthop_out,
+            nexthop_in,
+            nexthop_out,
         }
     }
 
@@ -217,7 +202,7 @@ mod tests {
         let s = session(1, false);
         for direction in [Direction::Inbound, Direction::Outbound] {
             let key = s.key(direction);
-            assert!(s.matches(direction, &key));
+            assert!(s.matches(direction, &key.words()));
             let other = Ipv4Addr::new(1, 2, 3, 4);
             for wrong in [
                 FlowKey { src: other, ..key },
@@ -227,10 +212,10 @@ mod tests {
                 FlowKey { proto: Proto::Udp, ..key },
                 key.reversed(),
             ] {
-                assert!(!s.matches(direction, &wrong), "{wrong:?}");
+                assert!(!s.matches(direction, &wrong.words()), "{wrong:?}");
             }
         }
-        assert!(!s.matches(Direction::Outbound, &s.key(Direction::Inbound)));
+        assert!(!s.matches(Direction::Outbound, &s.key(Direction::Inbound).words()));
     }
 
     #[test]
@@ -251,7 +236,7 @@ mod tests {
         s.touch(Direction::Inbound, now);
         s.touch(Direction::Outbound, now);
         s.touch(Direction::Outbound, now);
-        assert_eq!((s.packets_in, s.packets_out), (1, 2));
+        assert_eq!(s.packets, [1, 2]);
         assert_eq!(s.last_seen(now.after(5_000)), now);
     }
 
@@ -294,6 +279,6 @@ mod tests {
     #[test]
     fn lines_are_as_laid_out() {
         assert_eq!(align_of::<Session<Ipv4Addr>>(), 64);
-        assert_eq!(std::mem::offset_of!(Session<Ipv6Addr>, cport), 64, "addresses fill the first line");
+        assert_eq!(std::mem::offset_of!(Session<Ipv6Addr>, ports), 64, "addresses fill the first line");
     }
 }

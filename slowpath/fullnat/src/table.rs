@@ -163,22 +163,30 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
         self.index.probe_behind(probe)
     }
 
-    /// Last step of a burst: the session and direction of the probed key. The table may have changed since the probe.
+    /// Last step of a burst: the session and direction of the probed key, in the form of [`FlowKey::words`]. Nearly always
+    /// what the probe found; if not, [`SessionTable::resolve_anew`] tells. The table may have changed since the probe.
     #[inline(always)]
-    pub fn resolve(&self, key: &FlowKey<A>, probe: &Probe) -> Option<(SessionIdx, Direction)> {
+    pub fn resolve(&self, key: &A::KeyWords, probe: &Probe) -> Option<(SessionIdx, Direction)> {
+        self.verify(key, probe.value()).then(|| SessionIdx::of_value(probe.value()))
+    }
+
+    /// As [`SessionTable::resolve`], of all that the index has.
+    #[cold]
+    pub fn resolve_anew(&self, key: &A::KeyWords, probe: &Probe) -> Option<(SessionIdx, Direction)> {
         self.index.resolve(probe, |value| self.verify(key, value)).map(SessionIdx::of_value)
     }
 
     /// The session and direction of a key, all steps at once. `hash` is the key's.
     #[inline(always)]
     pub fn find(&self, key: &FlowKey<A>, hash: u64) -> Option<(SessionIdx, Direction)> {
-        self.index.find(hash, |value| self.verify(key, value)).map(SessionIdx::of_value)
+        let key = key.words();
+        self.index.find(hash, |value| self.verify(&key, value)).map(SessionIdx::of_value)
     }
 
     #[inline(always)]
-    fn verify(&self, key: &FlowKey<A>, value: u32) -> bool {
+    fn verify(&self, key: &A::KeyWords, value: u32) -> bool {
         let (idx, direction) = SessionIdx::of_value(value);
-        // A probe may be of a time when there was a session.
+        // A probe may be of a time when there was a session. And what it found may be nothing, which is no place.
         self.get(idx).is_some_and(|session| session.matches(direction, key))
     }
 

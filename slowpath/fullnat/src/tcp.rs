@@ -242,21 +242,29 @@ impl Conn {
         self.flags & TOA_PENDING != 0 && self.state >= State::SynRecv
     }
 
-    /// Takes a segment of either direction into account. UDP sessions have no segments; nothing changes for them.
+    /// Takes a segment of either direction into account if it is one as nearly all are: of an established connection, which
+    /// it leaves established. False, and nothing done, for any other; then ask [`Conn::on_segment`].
     #[inline(always)]
-    pub fn on_segment(&mut self, direction: Direction, segment: &Segment) -> Outcome {
+    pub fn on_plain_segment(&mut self, direction: Direction, segment: &Segment) -> bool {
         const NOT_PLAIN: TcpFlags = TcpFlags(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0);
-        // Nearly every segment there is; the compiler leaves a few comparisons of it.
-        if self.state == State::Established && self.flags & PASSED_BY == 0 && !segment.flags.any(NOT_PLAIN) {
-            self.on_ack(direction, segment);
-            return Outcome { from: State::Established, to: State::Established, event: Event::None };
+        if self.state != State::Established || self.flags & PASSED_BY != 0 || segment.flags.any(NOT_PLAIN) {
+            return false;
         }
-        self.on_notable_segment(direction, segment)
+        let end = segment.seq.wrapping_add(u32::from(segment.payload_len));
+        if self.is_believable(direction, segment, end) {
+            self.note_ack(direction, segment);
+            self.note_end(direction, end);
+        }
+        true
     }
 
-    #[inline(never)]
-    fn on_notable_segment(&mut self, direction: Direction, segment: &Segment) -> Outcome {
+    /// Takes a segment of either direction into account. UDP sessions have no segments; nothing changes for them.
+    #[inline]
+    pub fn on_segment(&mut self, direction: Direction, segment: &Segment) -> Outcome {
         let from = self.state;
+        if self.on_plain_segment(direction, segment) {
+            return Outcome { from, to: from, event: Event::None };
+        }
         if from == State::Close && self.is_lost() && !segment.flags.has(TcpFlags::RST) {
             self.revive();
         }
@@ -393,20 +401,40 @@ impl Conn {
     }
 
     /// Tracks a segment without SYN and RST, and the closing of the connection.
-    #[inline(always)]
     fn on_ack(&mut self, direction: Direction, segment: &Segment) {
-        let (own, peer) = sides(direction);
         let end = segment.seq_end();
         let believable = if self.flags & PASSED_BY != 0 {
             self.find(direction, segment)
         } else {
-            segment.flags.has(TcpFlags::ACK)
-                && within(segment.ack, self.ack[own].wrapping_sub(SLACK), self.end[peer])
-                && within(end, self.ack[peer].wrapping_sub(SLACK), self.end[own].wrapping_add(SLACK))
+            self.is_believable(direction, segment, end)
         };
         if !believable {
             return;
         }
+        self.note_ack(direction, segment);
+        if segment.flags.has(TcpFlags::FIN) && self.state != State::SynRecv {
+            self.on_fin(direction, end);
+        } else if !self.state.fin_seen(direction) {
+            self.note_end(direction, end);
+        }
+        if self.state == State::LastAck && self.ack[IN] == self.end[OUT] && self.ack[OUT] == self.end[IN] {
+            self.state = State::TimeWait;
+        }
+    }
+
+    /// Whether the sender of a segment that ends at `end` could have sent its acknowledgment, and its numbers are near what
+    /// was seen.
+    #[inline(always)]
+    fn is_believable(&self, direction: Direction, segment: &Segment, end: u32) -> bool {
+        let (own, peer) = sides(direction);
+        segment.flags.has(TcpFlags::ACK)
+            && within(segment.ack, self.ack[own].wrapping_sub(SLACK), self.end[peer])
+            && within(end, self.ack[peer].wrapping_sub(SLACK), self.end[own].wrapping_add(SLACK))
+    }
+
+    #[inline(always)]
+    fn note_ack(&mut self, direction: Direction, segment: &Segment) {
+        let (own, _) = sides(direction);
         if after(segment.ack, self.ack[own]) {
             self.ack[own] = segment.ack;
             // Settled for good in either case; what is left of the flags tells a later connection what it needs to know.
@@ -414,13 +442,13 @@ impl Conn {
                 self.flags = self.flags & !TOA_PENDING | TOA_NOTE;
             }
         }
-        if segment.flags.has(TcpFlags::FIN) && self.state != State::SynRecv {
-            self.on_fin(direction, end);
-        } else if !self.state.fin_seen(direction) && after(end, self.end[own]) {
+    }
+
+    #[inline(always)]
+    fn note_end(&mut self, direction: Direction, end: u32) {
+        let (own, _) = sides(direction);
+        if after(end, self.end[own]) {
             self.end[own] = end;
-        }
-        if self.state == State::LastAck && self.ack[IN] == self.end[OUT] && self.ack[OUT] == self.end[IN] {
-            self.state = State::TimeWait;
         }
     }
 

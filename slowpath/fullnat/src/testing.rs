@@ -2,9 +2,11 @@
 
 use std::net::Ipv4Addr;
 
-use crate::id::{CPort, LPort, NexthopId, RPort, ServerId, ServiceId, VPort};
+use crate::id::{CPort, LPort, NexthopId, Proto, RPort, ServerId, ServiceId, VPort};
+use crate::offload::Ends;
 use crate::session::Session;
 use crate::tcp::{Conn, Segment};
+use crate::time::Time;
 
 /// A small deterministic generator (SplitMix64), so that a failing run is repeated by its seed.
 pub struct Rng(u64);
@@ -48,7 +50,7 @@ impl Rng {
 /// A session unlike any with another number below 2^32: both keys differ.
 pub fn session(n: u32, udp: bool) -> Session<Ipv4Addr> {
     let conn = if udp { Conn::udp() } else { Conn::tcp(&Segment { seq: n, ..Segment::default() }, true) };
-    Session {
+    let ends = Ends {
         client: Ipv4Addr::from_bits(0x0a00_0000 ^ (n >> 8)),
         vip: Ipv4Addr::new(192, 0, 2, 1),
         server: Ipv4Addr::new(198, 51, 100, 7),
@@ -57,13 +59,9 @@ pub fn session(n: u32, udp: bool) -> Session<Ipv4Addr> {
         vport: VPort(443),
         rport: RPort(8443),
         lport: LPort(n as u16),
-        conn,
-        last_seen: 0,
-        packets_in: 0,
-        packets_out: 0,
-        service_id: ServiceId(1),
-        server_id: ServerId(2),
+        proto: if udp { Proto::Udp } else { Proto::Tcp },
         nexthop_in: NexthopId(3),
         nexthop_out: NexthopId(4),
-    }
+    };
+    Session::new(&ends, conn, ServiceId(1), ServerId(2), Time(0))
 }

@@ -4,7 +4,8 @@ use dpdk::Mbuf;
 use fullnat::addr::Addr;
 use fullnat::frame::Frame;
 use fullnat::id::Proto;
-use fullnat::wire::{Mac, TcpFlags, checksum, ethernet};
+use fullnat::wire::checksum::{self, Change};
+use fullnat::wire::{Mac, TcpFlags, ethernet};
 
 /// Length of the shortest Ethernet frame, without FCS.
 const SHORTEST: usize = 60;
@@ -38,7 +39,7 @@ pub struct Template {
     len: usize,
     proto: Proto,
     /// Sum of the IPv4 header without addresses.
-    header_sum: u32,
+    header_check: u16,
 }
 
 impl Template {
@@ -70,8 +71,8 @@ impl Template {
             Proto::Tcp => bytes[l4 + 12] = 0x50,
             Proto::Udp => bytes[l4 + 4..l4 + 6].copy_from_slice(&(l4_len as u16).to_be_bytes()),
         }
-        let header_sum = u32::from(checksum::sum(&bytes[ip..ip + 20]));
-        Template { bytes, len: (l4 + l4_len).max(SHORTEST), proto, header_sum }
+        let header_check = checksum::finish(u32::from(checksum::sum(&bytes[ip..ip + 20])));
+        Template { bytes, len: (l4 + l4_len).max(SHORTEST), proto, header_check }
     }
 
     /// Writes a packet into an empty frame. Its TCP or UDP checksum is not right: nobody on this way verifies it, and the
@@ -88,8 +89,10 @@ impl Template {
         packet.src.write(&mut bytes[addresses..]);
         packet.dst.write(&mut bytes[addresses + A::LEN..]);
         if !A::IS_V6 {
-            let check = checksum::finish(self.header_sum + packet.src.word_sum() + packet.dst.word_sum());
-            bytes[ethernet::LEN + 10..ethernet::LEN + 12].copy_from_slice(&check.to_be_bytes());
+            let mut change = Change::default();
+            change.sums(0, packet.src.memory_sum() + packet.dst.memory_sum());
+            bytes[ethernet::LEN + 10..ethernet::LEN + 12]
+                .copy_from_slice(&change.apply(self.header_check).to_be_bytes());
         }
         bytes[l4..l4 + 2].copy_from_slice(&packet.sport.to_be_bytes());
         bytes[l4 + 2..l4 + 4].copy_from_slice(&packet.dport.to_be_bytes());

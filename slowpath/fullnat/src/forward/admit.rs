@@ -7,6 +7,7 @@ use crate::flow::{Direction, FlowKey};
 use crate::forward::{Arrival, BURST, Desk, Family, Output, Rx};
 use crate::frame::Frame;
 use crate::id::{CPort, LPort, Proto, VPort};
+use crate::offload::Ends;
 use crate::plan::{Own, Server, Service};
 use crate::ports::{Pool, Remote};
 use crate::reason::DropReason;
@@ -248,7 +249,7 @@ impl<F: Frame> Desk<F> {
             family.hops.release(&self.neighbors, nexthop_out);
             DropReason::NoLocalPort
         })?;
-        let session = Session {
+        let ends = Ends {
             client: key.src,
             vip: key.dst,
             server: rip,
@@ -257,15 +258,11 @@ impl<F: Frame> Desk<F> {
             vport: service.vport,
             rport: server.rport,
             lport: lease.lport,
-            conn: conn(arrival, service.toa),
-            last_seen: rx.now.short(),
-            packets_in: 0,
-            packets_out: 0,
-            service_id: service.id,
-            server_id: server.id,
+            proto: key.proto,
             nexthop_in,
             nexthop_out,
         };
+        let session = Session::new(&ends, conn(arrival, service.toa), service.id, server.id, rx.now);
         // There is room: that was asked first.
         family
             .sessions

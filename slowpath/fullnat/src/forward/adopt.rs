@@ -35,7 +35,7 @@ impl<F: Frame> Desk<F> {
             return out.answer(Request::Declined { ticket: adoption.ticket });
         };
         self.counters.offload.adopted.add(1);
-        let nexthops = [session.nexthop_in, session.nexthop_out];
+        let nexthops = session.nexthops;
         let stays = self.same_mtu(plan, nexthops);
         self.moved(session, if stays { State::Offloaded } else { State::Removing });
         let idle_ms = super::housekeeping::timeouts(plan, session.service_id).of(session.conn.state);
@@ -113,23 +113,9 @@ fn session<A: Addr>(
         Proto::Tcp => Conn::out_of_sight(service.toa),
         Proto::Udp => Conn::udp(),
     };
-    Session {
-        client: ends.client,
-        vip: ends.vip,
-        server: ends.server,
-        local: ends.local,
-        cport: ends.cport,
-        vport: ends.vport,
-        rport: ends.rport,
-        lport: ends.lport,
-        conn,
-        last_seen: now.short(),
-        // Those of its beginning and its end in the slow path are not known any more.
-        packets_in: adoption.packets[0] as u32,
-        packets_out: adoption.packets[1] as u32,
-        service_id: service.id,
-        server_id: server.id,
-        nexthop_in,
-        nexthop_out,
-    }
+    let ends = Ends { nexthop_in, nexthop_out, ..*ends };
+    let mut session = Session::new(&ends, conn, service.id, server.id, now);
+    // Those of its beginning and its end in the slow path are not known any more.
+    session.packets = adoption.packets.map(|packets| packets as u32);
+    session
 }

@@ -12,7 +12,7 @@ use crate::neighbor::Hop;
 use crate::offload::State;
 use crate::reason::DropReason;
 use crate::table::SessionIdx;
-use crate::tcp::{Event, Outcome};
+use crate::tcp::{Event, Segment};
 use crate::wheel::HORIZON_MS;
 use crate::wire::Flow;
 use crate::wire::tcp::TcpFlags;
@@ -39,27 +39,23 @@ impl<F: Frame> Desk<F> {
         };
         if flow.key.proto == Proto::Tcp {
             let segment = tcp::segment(frame.bytes(), flow);
-            if self.offload.is_some() && session.offload() != State::None && must_wait(session, direction, &segment) {
+            if self.offload.is_some() && session.offload() != State::None && must_wait(session, direction, segment) {
                 return self.hold_back(rx, family, idx, out);
             }
-            let outcome = session.conn.on_segment(direction, &segment);
-            if outcome.event == Event::Reopen {
-                return self.reopen(rx, family, idx, frame, flow, out);
-            }
-            if outcome.changed() || outcome.event != Event::None {
-                self.note(rx, family, idx, &outcome, out);
+            if !session.conn.on_plain_segment(direction, &segment) {
+                if self.on_notable_segment(rx, family, (idx, direction), segment, out) == Event::Reopen {
+                    return self.reopen(rx, family, idx, frame, flow, out);
+                }
                 let Some(same) = family.sessions.get_mut(idx) else { return };
                 session = same;
             }
         }
         session.touch(direction, rx.now);
-        let rewrite = session.rewrite(direction);
-        let toa = session.wants_toa();
-        let for_target = self.offload.is_some() && session.conn.may_offload();
         let len = frame.bytes().len();
         let traffic = [self.counters.service(session.service_id), self.counters.server(session.server_id)];
         count(traffic, direction, len);
-        let Some(hop) = self.neighbors.hop(rewrite.nexthop) else {
+        let nexthop = session.nexthops[direction as usize];
+        let Some(hop) = self.neighbors.hop(nexthop) else {
             return self.counters.count_drop(DropReason::NeighborFailed);
         };
         let interface = rx.plan.interface(hop.iface);
@@ -68,6 +64,7 @@ impl<F: Frame> Desk<F> {
             return self.too_big(rx, frame, flow, mtu, out);
         }
         if flow.key.proto == Proto::Tcp {
+            let toa = session.wants_toa();
             match direction {
                 Direction::Inbound => self.client_address(&mut frame, flow, toa, mtu),
                 Direction::Outbound if toa && flow.flags.has(TcpFlags::SYN) => {
@@ -77,12 +74,13 @@ impl<F: Frame> Desk<F> {
             }
         }
         let bytes = frame.bytes_mut();
-        rewrite::apply(bytes, flow, &rewrite);
+        rewrite::apply(bytes, flow, &session.rewrite(direction));
+        let for_target = self.offload.is_some() && session.conn.may_offload();
         if let Some(to) = hop.mac {
             ethernet::set_addresses(bytes, to, from);
             out.transmit(hop.iface, frame);
         } else {
-            self.wait(rx, rewrite.nexthop, hop.iface, frame);
+            self.wait(rx, nexthop, hop.iface, frame);
         }
         if for_target {
             self.consider(rx, family, idx, len, out);
@@ -147,20 +145,24 @@ impl<F: Frame> Desk<F> {
         }
     }
 
-    /// Acts on what a segment changed.
+    /// Shows the connection a segment that may change its state, and acts on what it changed.
     #[inline(never)]
-    fn note<A: Addr>(
+    fn on_notable_segment<A: Addr>(
         &self,
         rx: Rx<'_>,
         family: &mut Family<A>,
-        idx: SessionIdx,
-        outcome: &Outcome,
+        (idx, direction): (SessionIdx, Direction),
+        segment: Segment,
         out: &mut impl Output<F>,
-    ) {
+    ) -> Event {
+        let Some(session) = family.sessions.get_mut(idx) else { return Event::None };
+        let outcome = &session.conn.on_segment(direction, &segment);
         match outcome.event {
+            Event::Reopen => return Event::Reopen,
             Event::RstIgnored => self.counters.rst_ignored.add(1),
             Event::Established => self.counters.handshakes.add(1),
-            Event::None | Event::RstAccepted | Event::Reopen => {}
+            Event::None if !outcome.changed() => return Event::None,
+            Event::None | Event::RstAccepted => {}
         }
         // A deadline that moves away is found when the old one comes; a nearer one must be filed, but none is filed
         // beyond the horizon.
@@ -173,6 +175,7 @@ impl<F: Frame> Desk<F> {
         if self.offload.is_some() {
             self.remove_if_closing(rx.now, family, idx, out);
         }
+        outcome.event
     }
 
     /// A client uses its tuple again: the old session ends, the packet opens a new one. Not while the target may have

@@ -31,7 +31,7 @@ const ANNOUNCE_PER_MS: usize = 4;
 impl<F: Frame> Forwarder<F> {
     /// Does what is due. Call it in every round of the worker's loop; it is cheap when nothing is.
     pub fn tick(&mut self, now: Time, out: &mut impl Output<F>) {
-        let Forwarder { plan, desk, v4, v6, announce, announced } = self;
+        let Forwarder { plan, desk, v4, v6, announce, announced, .. } = self;
         desk.expire(plan, now, v4, out);
         desk.expire(plan, now, v6, out);
         desk.send_pending(plan, now, out);
@@ -172,10 +172,11 @@ impl<F: Frame> Desk<F> {
         family: &mut Family<A>,
         (session, cold): (Session<A>, Cold),
     ) {
-        family.ports.release(cold.ports, session.lport, now);
+        family.ports.release(cold.ports, session.lport(), now);
         self.loads.end(session.server_id);
-        family.hops.release(&self.neighbors, session.nexthop_in);
-        family.hops.release(&self.neighbors, session.nexthop_out);
+        for nexthop in session.nexthops {
+            family.hops.release(&self.neighbors, nexthop);
+        }
     }
 
     /// Sends packets whose next hop is known by now, and drops those whose next hop does not answer. Called before other

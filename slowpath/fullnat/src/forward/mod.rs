@@ -38,9 +38,10 @@ use self::output::RateLimit;
 pub use self::show::{PortView, SessionView};
 use crate::addr::Addr;
 use crate::counters::Counters;
+use crate::flow::FlowKey;
 use crate::frame::Frame;
 use crate::hash::{FlowHash, GROUP};
-use crate::id::{IfaceId, WorkerId};
+use crate::id::{IfaceId, Proto, WorkerId};
 use crate::index::Probe;
 use crate::neighbor::{Housekeeper, Neighbors, PendingQueue, Probes};
 use crate::offload::Gate;
@@ -52,7 +53,7 @@ use crate::sched::{Loads, Scheduler};
 use crate::spread::Spread;
 use crate::table::SessionTable;
 use crate::time::Time;
-use crate::wire::{Flow, Mac, Packet, ethernet, flow_v4, flow_v6, parse};
+use crate::wire::{Flow, Mac, Packet, TcpFlags, ethernet, flow_v4, flow_v6, parse};
 
 /// Most frames that pass the stages together.
 pub const BURST: usize = 32;
@@ -97,6 +98,8 @@ pub struct Forwarder<F: Frame> {
     desk: Desk<F>,
     v4: Family<Ipv4Addr>,
     v6: Family<Ipv6Addr>,
+    lookup_v4: Lookup<Ipv4Addr>,
+    lookup_v6: Lookup<Ipv6Addr>,
     /// Addresses of ours still to be announced by gratuitous ARP or unsolicited neighbour advertisement.
     announce: Vec<(IfaceId, IpAddr)>,
     /// When the last ones were.
@@ -140,17 +143,22 @@ struct Rx<'a> {
     plan: &'a Plan,
 }
 
-/// Parsed frames of one family on their way through the stages.
-struct Batch<F, A> {
-    frames: ArrayVec<F, BURST>,
-    lookup: Lookup<A>,
+/// What the stages made of the frames of one family in a burst. In the forwarder, so that no burst has to make it.
+struct Lookup<A: Addr> {
+    flows: [Flow<A>; BURST],
+    keys: [A::KeyWords; BURST],
+    hashes: [u64; BURST],
+    probes: [Probe; BURST],
+    /// How many are probed.
+    probed: usize,
+    /// By bit, those that are to be looked for behind their bucket.
+    behind: u32,
 }
 
-/// What the stages made of a batch. Each list is as long as that stage has come.
-struct Lookup<A> {
-    flows: ArrayVec<Flow<A>, BURST>,
-    hashes: ArrayVec<u64, BURST>,
-    probes: ArrayVec<Probe, BURST>,
+/// Parsed frames of one family on their way through the stages.
+struct Batch<'a, F, A: Addr> {
+    frames: ArrayVec<F, BURST>,
+    lookup: &'a mut Lookup<A>,
 }
 
 /// A parsed frame that left the others' way.
@@ -189,6 +197,8 @@ impl<F: Frame> Forwarder<F> {
             },
             v4,
             v6,
+            lookup_v4: Lookup::new(),
+            lookup_v6: Lookup::new(),
             announce: Vec::new(),
             announced: setup.now,
         };
@@ -205,18 +215,20 @@ impl<F: Frame> Forwarder<F> {
         frames: impl IntoIterator<Item = F>,
         out: &mut impl Output<F>,
     ) {
-        let Forwarder { plan, desk, v4, v6, .. } = self;
+        let Forwarder { plan, desk, v4, v6, lookup_v4, lookup_v6, .. } = self;
         let rx = Rx { now, iface, plan };
         let mac = plan.interface(iface).mac;
         desk.send_pending(plan, now, out);
         let mut frames = frames.into_iter();
-        let (mut burst, mut batch_v4, mut batch_v6) = (ArrayVec::<F, BURST>::new(), Batch::new(), Batch::new());
+        let mut burst = ArrayVec::<F, BURST>::new();
+        let mut batch_v4 = Batch { frames: ArrayVec::new(), lookup: lookup_v4 };
+        let mut batch_v6 = Batch { frames: ArrayVec::new(), lookup: lookup_v6 };
         loop {
             burst.extend(frames.by_ref().take(BURST).inspect(F::prefetch_start));
             let taken = burst.len();
             for frame in burst.drain(..) {
                 let bytes = frame.bytes();
-                if ethernet::destination(bytes) != mac {
+                if !ethernet::is_to(bytes, mac) {
                     desk.other(rx, v4, v6, frame, out);
                 } else if let Some(flow) = flow_v4(bytes) {
                     batch_v4.push(frame, flow, &v4.sessions);
@@ -226,8 +238,12 @@ impl<F: Frame> Forwarder<F> {
                     desk.other(rx, v4, v6, frame, out);
                 }
             }
-            desk.flows(rx, v4, &mut batch_v4, out);
-            desk.flows(rx, v6, &mut batch_v6, out);
+            if !batch_v4.frames.is_empty() {
+                desk.flows(rx, v4, &mut batch_v4, out);
+            }
+            if !batch_v6.frames.is_empty() {
+                desk.flows(rx, v6, &mut batch_v6, out);
+            }
             if taken < BURST {
                 return;
             }
@@ -235,65 +251,70 @@ impl<F: Frame> Forwarder<F> {
     }
 }
 
-impl<F: Frame, A: Addr> Batch<F, A> {
-    fn new() -> Self {
-        let lookup = Lookup { flows: ArrayVec::new(), hashes: ArrayVec::new(), probes: ArrayVec::new() };
-        Batch { frames: ArrayVec::new(), lookup }
-    }
-
+impl<F: Frame, A: Addr> Batch<'_, F, A> {
     /// Takes a parsed frame, and those before it a stage further.
     #[inline(always)]
     fn push(&mut self, frame: F, flow: Flow<A>, sessions: &SessionTable<A>) {
+        let at = self.frames.len() % BURST;
+        self.lookup.keys[at] = flow.key.words();
+        self.lookup.flows[at] = flow;
         self.frames.push(frame);
-        self.lookup.flows.push(flow);
-        let len = self.lookup.flows.len();
+        let len = at + 1;
         if len.is_multiple_of(GROUP) {
-            self.lookup.hash::<F>(sessions);
+            self.lookup.hash::<F>(sessions, len - GROUP, len);
             self.lookup.probe::<F>(sessions, len - GROUP);
         }
     }
 }
 
 impl<A: Addr> Lookup<A> {
-    /// Hashes the keys that are not hashed yet, and asks for their lines of the index.
-    #[inline(always)]
-    fn hash<F: Frame>(&mut self, sessions: &SessionTable<A>) {
-        for flows in self.flows[self.hashes.len()..].chunks(GROUP) {
-            let keys: ArrayVec<_, GROUP> = flows.iter().map(|flow| flow.key.words()).collect();
-            let mut hashes = [0; GROUP];
-            let hashes = &mut hashes[..keys.len()];
-            sessions.hash_all(&keys, hashes);
-            for &hash in &*hashes {
-                F::prefetch(sessions.bucket(hash));
-                self.hashes.push(hash);
-            }
+    fn new() -> Self {
+        let none = FlowKey { src: A::UNSPECIFIED, dst: A::UNSPECIFIED, sport: 0, dport: 0, proto: Proto::Tcp };
+        Lookup {
+            flows: [Flow { key: none, payload: 0, end: 0, ttl: 0, flags: TcpFlags::NONE }; BURST],
+            keys: [A::KeyWords::default(); BURST],
+            hashes: [0; BURST],
+            probes: [Probe::default(); BURST],
+            probed: 0,
+            behind: 0,
         }
     }
 
-    /// Looks up the packets before `end`, and asks for the lines of their sessions.
+    /// Hashes the keys of a group, and asks for their lines of the index.
+    #[inline(always)]
+    fn hash<F: Frame>(&mut self, sessions: &SessionTable<A>, start: usize, end: usize) {
+        let hashes = &mut self.hashes[start..end];
+        sessions.hash_all(&self.keys[start..end], hashes);
+        for &hash in &*hashes {
+            F::prefetch(sessions.bucket(hash));
+        }
+    }
+
+    /// Looks up the packets before `end`, which are hashed, and asks for the lines of their sessions.
     #[inline(always)]
     fn probe<F: Frame>(&mut self, sessions: &SessionTable<A>, end: usize) {
-        for at in self.probes.len()..end.min(self.hashes.len()) {
+        for at in self.probed..end.min(BURST) {
             let probe = sessions.probe(self.hashes[at]);
             if let Some(session) = sessions.candidate(&probe) {
                 F::prefetch(session);
             } else if let Some(behind) = sessions.behind(&probe) {
                 F::prefetch(behind);
+                self.behind |= 1 << at;
             }
-            self.probes.push(probe);
+            self.probes[at] = probe;
         }
+        self.probed = self.probed.max(end);
     }
 
-    fn clear(&mut self) {
-        self.flows.clear();
-        self.hashes.clear();
-        self.probes.clear();
-    }
-
-    /// Looks for a group of packets, from `start` on, behind the buckets that were too full for their sessions.
+    /// Looks for the packets before `end` behind the buckets that were too full for their sessions.
     #[inline(always)]
-    fn probe_behind<F: Frame>(&mut self, sessions: &SessionTable<A>, start: usize) {
-        for probe in self.probes.iter_mut().skip(start).take(GROUP) {
+    fn probe_behind<F: Frame>(&mut self, sessions: &SessionTable<A>, end: usize) {
+        let before = if end < BURST { (1 << end) - 1 } else { u32::MAX };
+        let mut wanted = self.behind & before;
+        self.behind &= !before;
+        while wanted != 0 {
+            let probe = &mut self.probes[wanted.trailing_zeros() as usize % BURST];
+            wanted &= wanted - 1;
             if sessions.probe_behind(probe)
                 && let Some(session) = sessions.candidate(probe)
             {
@@ -321,30 +342,36 @@ impl<F: Frame> Desk<F> {
         &mut self,
         rx: Rx<'_>,
         family: &mut Family<A>,
-        batch: &mut Batch<F, A>,
+        batch: &mut Batch<'_, F, A>,
         out: &mut impl Output<F>,
     ) {
         let Batch { frames, lookup } = batch;
-        lookup.hash::<F>(&family.sessions);
-        let sessions = &family.sessions;
-        lookup.probe::<F>(sessions, 2 * GROUP);
-        lookup.probe_behind::<F>(sessions, 0);
-        let mut misses = ArrayVec::<_, BURST>::new();
         let (len, mut frames) = (frames.len(), frames.drain(..));
+        let sessions = &family.sessions;
+        lookup.hash::<F>(sessions, len - len % GROUP, len);
+        lookup.probe::<F>(sessions, len.min(2 * GROUP));
+        lookup.probe_behind::<F>(sessions, GROUP);
+        let mut misses = ArrayVec::<_, BURST>::new();
         for start in (0..len).step_by(GROUP) {
-            lookup.probe::<F>(&family.sessions, start + 3 * GROUP);
-            lookup.probe_behind::<F>(&family.sessions, start + GROUP);
+            lookup.probe::<F>(&family.sessions, len.min(start + 3 * GROUP));
+            lookup.probe_behind::<F>(&family.sessions, start + 2 * GROUP);
             for (at, frame) in (start..).zip(frames.by_ref().take(GROUP)) {
-                let (flow, probe) = (&mut lookup.flows[at], &lookup.probes[at]);
+                let at = at % BURST;
+                let (flow, key, probe) = (&mut lookup.flows[at], &lookup.keys[at], &lookup.probes[at]);
                 // Looked up only now, and not once for all: an earlier packet of the burst may have closed it.
-                match family.sessions.resolve(&flow.key, probe) {
-                    Some(found) => self.hit(rx, family, found, frame, flow, out),
-                    None => misses.push(Arrival { frame, flow: *flow, hash: lookup.hashes[at] }),
+                if let Some(found) = family.sessions.resolve(key, probe) {
+                    self.hit(rx, family, found, frame, flow, out);
+                    continue;
+                }
+                let arrival = Arrival { frame, flow: *flow, hash: lookup.hashes[at] };
+                match family.sessions.resolve_anew(key, probe) {
+                    Some(found) => self.hit_again(rx, family, found, arrival, out),
+                    None => misses.push(arrival),
                 }
             }
         }
         drop(frames);
-        lookup.clear();
+        lookup.probed = 0;
         if !misses.is_empty() {
             self.misses(rx, family, misses, out);
         }

@@ -57,9 +57,9 @@ pub(super) fn must_leave_target<A: Addr>(session: &Session<A>) -> bool {
 /// A TCP segment comes for a session that the target has, or may have: numbers are out of date. True when it begins a new
 /// connection. Let through, its handshake ACK would pass the machine by, and miss TOA; held back, it is sent again.
 #[cold]
-pub(super) fn must_wait<A: Addr>(session: &mut Session<A>, direction: Direction, segment: &Segment) -> bool {
+pub(super) fn must_wait<A: Addr>(session: &mut Session<A>, direction: Direction, segment: Segment) -> bool {
     session.conn.lose_track();
-    session.conn.begins_anew(direction, segment)
+    session.conn.begins_anew(direction, &segment)
 }
 
 impl<F: Frame> Desk<F> {
@@ -77,7 +77,7 @@ impl<F: Frame> Desk<F> {
         let (Some(gate), Some((session, cold))) = (&self.offload, family.sessions.get_both_mut(idx)) else { return };
         let reached = match gate.threshold::<A>() {
             Threshold::Never => false,
-            Threshold::Packets(n) => session.packets_in.saturating_add(session.packets_out) >= n,
+            Threshold::Packets(n) => session.packets[0].saturating_add(session.packets[1]) >= n,
             Threshold::Bytes(n) => cold.count_bytes(len as u32) >= n,
             Threshold::PacketsPerSecond(n) => cold.count_in_second(rx.now) >= n,
         };
@@ -98,7 +98,8 @@ impl<F: Frame> Desk<F> {
             let hop = self.neighbors.hop(nexthop).filter(|hop| hop.mac.is_some())?;
             Some(plan.interface(hop.iface).mtu)
         };
-        mtu(session.nexthop_in).is_some_and(|inbound| mtu(session.nexthop_out) == Some(inbound))
+        let [inbound, outbound] = session.nexthops.map(mtu);
+        inbound.is_some() && inbound == outbound
     }
 
     /// Drops a packet that begins a new connection on the tuple of one that the target has, or may have, and sees to it that
@@ -231,8 +232,9 @@ impl<F: Frame> Desk<F> {
     /// Counts what the target forwarded as if it had been forwarded here.
     fn count_forwarded<A: Addr>(&self, session: &mut Session<A>, counted: Counted) {
         let Counted { packets, bytes } = counted;
-        session.packets_in = session.packets_in.wrapping_add(packets[0] as u32);
-        session.packets_out = session.packets_out.wrapping_add(packets[1] as u32);
+        for (own, more) in session.packets.iter_mut().zip(packets) {
+            *own = own.wrapping_add(more as u32);
+        }
         let offload = &self.counters.offload;
         offload.packets_in.add(packets[0]);
         offload.bytes_in.add(bytes[0]);
@@ -249,7 +251,7 @@ impl<F: Frame> Desk<F> {
 
 /// Whether both ends are known to talk. TCP says so by its state.
 fn both_talk<A: Addr>(session: &Session<A>) -> bool {
-    session.conn.state != crate::tcp::State::Udp || session.packets_in >= 2 && session.packets_out >= 1
+    session.conn.state != crate::tcp::State::Udp || session.packets[0] >= 2 && session.packets[1] >= 1
 }
 
 /// The first second that is not before this moment.

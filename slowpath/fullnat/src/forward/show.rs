@@ -121,20 +121,21 @@ fn scan<A: Addr>(
 
 fn view<A: Addr>(plan: &Plan, now: Time, idx: SessionIdx, session: &Session<A>, cold: &Cold) -> SessionView {
     let idle_ms = now.since(session.last_seen(now));
+    let (ends, [packets_in, packets_out]) = (session.ends(), session.packets);
     SessionView {
-        proto: session.proto(),
+        proto: ends.proto,
         state: session.conn.state,
-        client: SocketAddr::new(session.client.into(), session.cport.0),
-        vip: SocketAddr::new(session.vip.into(), session.vport.0),
-        local: SocketAddr::new(session.local.into(), session.lport.0),
-        server: SocketAddr::new(session.server.into(), session.rport.0),
+        client: SocketAddr::new(ends.client.into(), ends.cport.0),
+        vip: SocketAddr::new(ends.vip.into(), ends.vport.0),
+        local: SocketAddr::new(ends.local.into(), ends.lport.0),
+        server: SocketAddr::new(ends.server.into(), ends.rport.0),
         service: session.service_id,
         server_id: session.server_id,
         age_ms: now.since(cold.created()),
         idle_ms,
         expires_ms: timeouts(plan, session.service_id).of(session.conn.state).saturating_sub(idle_ms),
-        packets_in: session.packets_in,
-        packets_out: session.packets_out,
+        packets_in,
+        packets_out,
         place: offload::Place::of::<A>(idx),
         offload: session.offload(),
     }

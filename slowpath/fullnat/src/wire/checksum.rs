@@ -11,12 +11,7 @@ use crate::addr::Addr;
 #[inline(always)]
 pub fn fold(sum: u64) -> u16 {
     // 2^32, 2^16 and 1 are congruent modulo 65 535, so halves may be added in any width.
-    fold_34_bits((sum & 0xffff_ffff) + (sum >> 32))
-}
-
-/// As [`fold`], for sums below 2^34.
-#[inline(always)]
-fn fold_34_bits(sum: u64) -> u16 {
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
     let sum = (sum & 0xffff) + (sum >> 16);
     // What is over 16 bits now is at most 4, so the end-around carry of this addition cannot carry again.
     let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
@@ -47,32 +42,8 @@ pub fn finish(sum: u32) -> u16 {
 /// The sum of the pseudo header of TCP, UDP and ICMPv6 (RFC 9293 section 3.1, RFC 8200 section 8.1), unfolded.
 #[inline(always)]
 pub fn pseudo_header<A: Addr>(src: A, dst: A, proto: u8, len: u16) -> u32 {
-    src.word_sum() + dst.word_sum() + u32::from(proto) + u32::from(len)
-}
-
-/// The checksum after words with the unfolded sum `old` were replaced by words with the sum `new`.
-///
-/// Never gives 0xffff: of the two ways to write zero it takes 0x0000, as a checksum computed from scratch would be. That
-/// is right for IPv4, TCP and ICMP; UDP needs [`update_udp`].
-#[inline(always)]
-pub fn update(check: u16, old: u32, new: u32) -> u16 {
-    // !old as 32-bit word is congruent to -old, since 2^32 - 1 is a multiple of 65 535.
-    !fold_34_bits(u64::from(!check) + u64::from(!old) + u64::from(new))
-}
-
-/// As [`update`] for a UDP checksum: 0 means there is none and stays, and a computed 0 is sent as 0xffff (RFC 768).
-///
-/// Over IPv6 a zero checksum is legal for some tunnels only (RFC 6935). It stays zero as well: whoever would refuse the
-/// datagram before the change refuses it after.
-#[inline(always)]
-pub fn update_udp(check: u16, old: u32, new: u32) -> u16 {
-    if check == 0 {
-        return 0;
-    }
-    match update(check, old, new) {
-        0 => 0xffff,
-        check => check,
-    }
+    let addresses = u16::from_be(fold(src.memory_sum() + dst.memory_sum()));
+    u32::from(addresses) + u32::from(proto) + u32::from(len)
 }
 
 /// True when the checksum of an IPv4 header without options is right. Its version must have been checked.
@@ -90,43 +61,61 @@ pub fn ipv4_header_is_right(header: &[u8; 20]) -> bool {
     total.is_multiple_of(0xffff)
 }
 
-/// Old and new sums of the words one operation replaces, gathered so that each checksum over them is updated once.
+/// The 16-bit words that one operation replaces, gathered so that each checksum over them is updated once.
+///
+/// What is added up are words as they lie in memory, whatever the machine's byte order: a sum of swapped words is the
+/// swapped sum (RFC 1071 section 2B), so the words of a packet need no swapping on their way in and out.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Change {
-    old: u32,
-    new: u32,
+    /// New words, and the complements of the old ones.
+    sum: u64,
 }
 
 impl Change {
-    /// Notes that the 16-bit word `old` becomes `new`.
+    /// Notes that the 16-bit word `old` becomes `new`, both in host byte order.
     #[inline(always)]
     pub fn word(&mut self, old: u16, new: u16) {
-        self.sums(u32::from(old), u32::from(new));
+        self.sums(u64::from(old.to_be()), u64::from(new.to_be()));
     }
 
-    /// Notes that words with the unfolded sum `old` become words with the sum `new`. Sums of up to 2^16 words fit.
+    /// Notes that words with the unfolded sum `old` become words with the sum `new`, as [`Addr::memory_sum`] gives them:
+    /// sums below 2^48.
     #[inline(always)]
-    pub fn sums(&mut self, old: u32, new: u32) {
-        self.old += old;
-        self.new += new;
+    pub fn sums(&mut self, old: u64, new: u64) {
+        // A multiple of 65 535, from which any sum can be taken.
+        const ZERO: u64 = 0xffff << 32;
+        self.sum += ZERO - old + new;
     }
 
     /// Notes all that another change holds.
     #[inline(always)]
     pub fn also(&mut self, other: Change) {
-        self.sums(other.old, other.new);
+        self.sum += other.sum;
     }
 
-    /// The checksum after the change; see [`update`].
+    /// The checksum after the change, in host byte order as is `check`.
+    ///
+    /// Never gives 0xffff: of the two ways to write zero it takes 0x0000, as a checksum computed from scratch would be. That
+    /// is right for IPv4, TCP and ICMP; UDP needs [`Change::apply_udp`].
     #[inline(always)]
     pub fn apply(self, check: u16) -> u16 {
-        update(check, self.old, self.new)
+        // Not 0 before it is folded, so not after.
+        u16::from_be(!fold(self.sum + 0xffff + u64::from(!check.to_be())))
     }
 
-    /// The UDP checksum after the change; see [`update_udp`].
+    /// As [`Change::apply`] for a UDP checksum: 0 means there is none and stays, and a computed 0 is sent as 0xffff (RFC 768).
+    ///
+    /// Over IPv6 a zero checksum is legal for some tunnels only (RFC 6935). It stays zero as well: whoever would refuse the
+    /// datagram before the change refuses it after.
     #[inline(always)]
     pub fn apply_udp(self, check: u16) -> u16 {
-        update_udp(check, self.old, self.new)
+        if check == 0 {
+            return 0;
+        }
+        match self.apply(check) {
+            0 => 0xffff,
+            check => check,
+        }
     }
 }
 
@@ -136,6 +125,12 @@ mod tests {
     use crate::wire::testing::plain_sum;
     use proptest::prelude::*;
 
+    fn change(old: u16, new: u16) -> Change {
+        let mut change = Change::default();
+        change.word(old, new);
+        change
+    }
+
     #[test]
     fn the_example_of_rfc_1071() {
         assert_eq!(sum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), 0xddf2);
@@ -144,7 +139,7 @@ mod tests {
     #[test]
     fn the_example_of_rfc_1624() {
         // Section 4: the header whose checksum equation 2 gets wrong.
-        assert_eq!(update(0xdd2f, 0x5555, 0x3285), 0x0000);
+        assert_eq!(change(0x5555, 0x3285).apply(0xdd2f), 0x0000);
     }
 
     #[test]
@@ -157,10 +152,10 @@ mod tests {
 
     #[test]
     fn a_udp_checksum_keeps_none_and_zero_apart() {
-        assert_eq!(update_udp(0, 1, 2), 0);
-        assert_eq!(update(0xdd2f, 0x5555, 0x3285), 0);
-        assert_eq!(update_udp(0xdd2f, 0x5555, 0x3285), 0xffff);
-        assert_eq!(update_udp(0xffff, 7, 7), 0xffff);
+        assert_eq!(change(1, 2).apply_udp(0), 0);
+        assert_eq!(change(0x5555, 0x3285).apply(0xdd2f), 0);
+        assert_eq!(change(0x5555, 0x3285).apply_udp(0xdd2f), 0xffff);
+        assert_eq!(change(7, 7).apply_udp(0xffff), 0xffff);
     }
 
     proptest! {

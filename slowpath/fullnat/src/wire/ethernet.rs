@@ -97,6 +97,15 @@ pub fn destination(frame: &[u8]) -> Mac {
     frame.first_chunk().map_or(Mac::ZERO, |&octets| Mac(octets))
 }
 
+/// Whether a frame is sent to `mac`. False for one shorter than an Ethernet header.
+#[inline(always)]
+pub fn is_to(frame: &[u8], mac: Mac) -> bool {
+    // Eight bytes in one piece, without the two that are not the destination's.
+    let [a, b, c, d, e, f] = mac.0;
+    let mac = u64::from_le_bytes([0, 0, a, b, c, d, e, f]);
+    frame.first_chunk::<8>().is_some_and(|head| u64::from_le_bytes(*head) << 16 == mac)
+}
+
 /// The source of a frame; [`Mac::ZERO`] when the frame has none.
 #[inline(always)]
 pub fn source(frame: &[u8]) -> Mac {

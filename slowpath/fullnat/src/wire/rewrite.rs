@@ -14,7 +14,10 @@ use crate::wire::{ethernet, ipv4, ipv6, tcp, udp};
 #[inline(always)]
 pub fn apply<A: Addr>(frame: &mut [u8], flow: &Flow<A>, rewrite: &Rewrite<A>) {
     let mut change = Change::default();
-    change.sums(flow.key.src.word_sum() + flow.key.dst.word_sum(), rewrite.src.word_sum() + rewrite.dst.word_sum());
+    change.sums(
+        flow.key.src.memory_sum() + flow.key.dst.memory_sum(),
+        rewrite.src.memory_sum() + rewrite.dst.memory_sum(),
+    );
     let Some((head, l4)) = frame.split_at_mut_checked(usize::from(flow.l4())) else { return };
     write_ip(head, flow.ttl, flow.ttl.saturating_sub(1), rewrite.src, rewrite.dst, change);
     change.word(flow.key.sport, rewrite.sport);
@@ -47,7 +50,7 @@ pub(crate) fn write_ip<A: Addr>(head: &mut [u8], old_ttl: u8, ttl: u8, src: A, d
     } else {
         let Some(head) = head.first_chunk_mut::<{ ipv4::END }>() else { return };
         let ip = &mut head[ethernet::LEN..];
-        change.sums(u32::from(old_ttl) << 8, u32::from(ttl) << 8);
+        change.word(u16::from_be_bytes([old_ttl, 0]), u16::from_be_bytes([ttl, 0]));
         let check = u16::from_be_bytes([ip[ipv4::CHECKSUM], ip[ipv4::CHECKSUM + 1]]);
         ip[ipv4::TTL] = ttl;
         ip[ipv4::CHECKSUM..ipv4::CHECKSUM + 2].copy_from_slice(&change.apply(check).to_be_bytes());

@@ -74,7 +74,7 @@ pub fn insert<F: Frame, A: Addr>(
     let mut change = Change::default();
     change.word(0, u16::from_be_bytes([KIND, len::<A>() as u8]));
     change.word(0, port.0);
-    change.sums(0, client.word_sum());
+    change.sums(0, client.memory_sum());
     lengthen(frame, flow, len::<A>(), change, max_ip_len)?;
     if let Some(room) = frame.bytes_mut().get_mut(headers..headers + len::<A>()) {
         // In its place, and not copied there: a copy in larger pieces than were written would wait for all stores before.
@@ -116,7 +116,7 @@ fn insert_without_padding<F: Frame, A: Addr>(
     let len = len.next_multiple_of(4).max(old.len());
     let new = &new[..len];
     let mut change = Change::default();
-    change.sums(u32::from(checksum::sum(old)), u32::from(checksum::sum(new)));
+    change.word(checksum::sum(old), checksum::sum(new));
     let by = len - old.len();
     lengthen(frame, flow, by, change, max_ip_len)?;
     let at = usize::from(flow.l4()) + tcp::LEN;
@@ -195,8 +195,9 @@ fn write_ip_len<A: Addr>(head: &mut [u8], old_len: u16, len: u16) {
         let Some(head) = head.first_chunk_mut::<{ ipv4::END }>() else { return };
         let ip = &mut head[ethernet::LEN..];
         let check = u16::from_be_bytes([ip[ipv4::CHECKSUM], ip[ipv4::CHECKSUM + 1]]);
-        let check = checksum::update(check, u32::from(old_len), u32::from(len));
-        ip[ipv4::CHECKSUM..ipv4::CHECKSUM + 2].copy_from_slice(&check.to_be_bytes());
+        let mut change = Change::default();
+        change.word(old_len, len);
+        ip[ipv4::CHECKSUM..ipv4::CHECKSUM + 2].copy_from_slice(&change.apply(check).to_be_bytes());
         ip[ipv4::TOTAL_LENGTH..ipv4::TOTAL_LENGTH + 2].copy_from_slice(&len.to_be_bytes());
     }
 }
@@ -206,8 +207,13 @@ fn write_ip_len<A: Addr>(head: &mut [u8], old_len: u16, len: u16) {
 /// It is overwritten by NOPs in place: nothing moves, nothing gets shorter. The list ends at an EOL or at the first
 /// option whose length is impossible, and what is behind that becomes zero, as RFC 9293 section 3.1 wants of padding:
 /// a receiver that reads malformed lists otherwise than we do finds nothing there. The checksum is updated.
-#[inline]
+#[inline(always)]
 pub fn strip<A: Addr>(frame: &mut [u8], flow: &Flow<A>) -> bool {
+    usize::from(flow.payload) > usize::from(flow.l4()) + tcp::LEN && strip_options(frame, flow)
+}
+
+#[inline(never)]
+fn strip_options<A: Addr>(frame: &mut [u8], flow: &Flow<A>) -> bool {
     let options = tcp::option_bytes(frame, flow);
     // What nearly every segment has: no options, or padded timestamps (RFC 7323 appendix A) that fill the list.
     if options.is_empty() || (options.len() == 12 && options.starts_with(&[NOP, NOP, 8, 10])) {
@@ -234,7 +240,7 @@ fn strip_any<A: Addr>(frame: &mut [u8], flow: &Flow<A>) -> bool {
     rest.fill(EOL);
     if *clean != *options {
         let mut change = Change::default();
-        change.sums(u32::from(checksum::sum(options)), u32::from(checksum::sum(clean)));
+        change.word(checksum::sum(options), checksum::sum(clean));
         if let Some(header) = frame.get_mut(usize::from(flow.l4())..usize::from(flow.payload)) {
             header[tcp::LEN..].copy_from_slice(clean);
             tcp::update_checksum(header, change);

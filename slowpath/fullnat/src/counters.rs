@@ -45,6 +45,8 @@ pub struct Traffic {
     pub sessions: Counter,
     /// Sessions refused: no server, no port, no room.
     pub refused: Counter,
+    /// Half-open sessions given up for new ones.
+    pub evicted: Counter,
 }
 
 /// Reasons of punts: what the three bits of the tag's priority can tell.
@@ -104,11 +106,15 @@ pub struct Counters {
     pub sessions_v4: Counter,
     /// Sessions now (a gauge), IPv6.
     pub sessions_v6: Counter,
+    /// Half-open sessions now (a gauge).
+    pub half_open: Counter,
+    /// Half-open sessions given up for new ones.
+    pub half_open_evicted: Counter,
     /// TCP handshakes completed.
     pub handshakes: Counter,
     /// Sessions made.
     pub sessions_created: Counter,
-    /// Sessions ended by timeout or close.
+    /// Sessions ended: by timeout, by close, or given up while half-open.
     pub sessions_ended: Counter,
     /// Sessions whose client reused its address and port before the old one had gone.
     pub sessions_reopened: Counter,
@@ -160,6 +166,8 @@ impl Counters {
             idle_polls: Counter::default(),
             sessions_v4: Counter::default(),
             sessions_v6: Counter::default(),
+            half_open: Counter::default(),
+            half_open_evicted: Counter::default(),
             handshakes: Counter::default(),
             sessions_created: Counter::default(),
             sessions_ended: Counter::default(),

@@ -12,6 +12,7 @@ pub mod forward;
 pub mod frame;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzzing;
+pub mod half_open;
 pub mod hash;
 pub mod id;
 pub mod index;

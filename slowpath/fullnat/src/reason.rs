@@ -61,6 +61,7 @@ reasons! {
     27 SessionTableFull "session_table_full" "The worker's session table is full.";
     28 NoRoute "no_route" "No route to the client or the real server.";
     29 NexthopTableFull "nexthop_table_full" "The next-hop table is full.";
+    30 HalfOpenFull "half_open_full" "No room but that of half-open sessions too young to be given up; not answered, since a retransmission may find some.";
 
     // Forwarding: a packet of a session that could not leave.
     32 TtlExceeded "ttl_exceeded" "TTL or hop limit ended here; answered with ICMP within the rate limit.";

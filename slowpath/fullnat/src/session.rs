@@ -146,8 +146,8 @@ impl<A: Addr> Session<A> {
 /// What a session needs only at its beginning and end, on its way to the target, and for an operator who looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cold {
-    /// Seconds from the caller's origin to the session's first packet.
-    pub created_s: u32,
+    /// [Ticks](TICK_MS) from the caller's origin to the session's first packet. Wraps after 8 years.
+    created: u32,
     /// Where the local port goes back to.
     pub ports: PortSpaceId,
     /// Bytes of frames of both directions while they were counted; stays at the largest number.
@@ -162,10 +162,13 @@ pub struct Cold {
 
 const _: () = assert!(size_of::<Cold>() == 20);
 
+/// Milliseconds to which it is known when a session began.
+const TICK_MS: u64 = 64;
+
 impl Cold {
     /// The cold part of a session that begins at `now` with a port of `ports`.
     pub fn new(now: Time, ports: PortSpaceId) -> Self {
-        Cold { created_s: now.seconds(), ports, bytes: 0, window_s: 0, window_packets: 0, retry_s: 0 }
+        Cold { created: ticks(now), ports, bytes: 0, window_s: 0, window_packets: 0, retry_s: 0 }
     }
 
     /// Counts a packet of so many bytes; returns the bytes so far.
@@ -184,10 +187,15 @@ impl Cold {
         self.window_packets
     }
 
-    /// When the session began, to the second.
-    pub fn created(&self) -> Time {
-        Time(u64::from(self.created_s) * 1000)
+    /// Milliseconds since the session began, to a sixteenth of a second.
+    #[inline]
+    pub fn age_ms(&self, now: Time) -> u64 {
+        u64::from(ticks(now).wrapping_sub(self.created)) * TICK_MS
     }
+}
+
+fn ticks(now: Time) -> u32 {
+    (now.0 / TICK_MS) as u32
 }
 
 #[cfg(test)]
@@ -253,6 +261,15 @@ mod tests {
         }
         assert!((0..70_000).all(|_| cold.count_in_second(Time(9_000)) > 0));
         assert_eq!(cold.count_in_second(Time(9_000)), u16::MAX);
+    }
+
+    #[test]
+    fn the_age_is_known_over_the_wrap() {
+        let begin = Time((64 << 32) - 100);
+        let cold = Cold::new(begin, PortSpaceId(1));
+        for (ms, age) in [(0, 0), (64, 64), (200, 192), (100_000, 99_968)] {
+            assert_eq!(cold.age_ms(begin.after(ms)), age, "{ms}");
+        }
     }
 
     #[test]

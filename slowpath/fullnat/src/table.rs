@@ -2,10 +2,10 @@
 //!
 //! ```text
 //!  key ─hash─▶ index bucket (64 bytes) ─value─▶ slab index and direction ─▶ Session (64 or 128 bytes)
-//!                                                                         Cold (20), wheel links (8): arrays beside
+//!                                                                         Cold (20), links (8 + 8): arrays beside
 //! ```
 //!
-//! Everything is sized at start and never moves: 120 bytes per IPv4 session and 184 per IPv6 session. The index
+//! Everything is sized at start and never moves: 128 bytes per IPv4 session and 192 per IPv6 session. The index
 //! is touched at start; the arrays page by page, as the number of sessions first reaches them.
 //!
 //! For a burst: [hash](SessionTable::hash_all) the keys and prefetch their [buckets](SessionTable::bucket),
@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey};
+use crate::half_open::{self, HalfOpen};
 use crate::hash::FlowHash;
+use crate::id::ServerId;
 use crate::index::{Bucket, Index, NO_VALUE, Probe};
 use crate::offload;
 use crate::session::{Cold, Session};
@@ -79,6 +81,7 @@ pub struct SessionTable<A, H = Arc<dyn FlowHash>> {
     /// Free places of the slab; the last freed is used first, its line being the likeliest in a cache.
     free: Vec<u32>,
     wheel: Wheel,
+    half_open: HalfOpen,
     max: usize,
 }
 
@@ -96,6 +99,7 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
             cold: Vec::with_capacity(max_sessions),
             free: Vec::with_capacity(max_sessions),
             wheel: Wheel::new(max_sessions, now),
+            half_open: HalfOpen::new(max_sessions),
             max: max_sessions,
         }
     }
@@ -227,9 +231,11 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
     /// The memory that the next `n` sessions will be placed in, to be prefetched: a store to memory that is far makes all
     /// later ones wait. Places never used before follow each other, and the CPU foresees them itself.
     #[inline(always)]
-    pub fn next_places(&self, n: usize) -> impl Iterator<Item = (&Session<A>, &Cold, &Link)> {
+    pub fn next_places(&self, n: usize) -> impl Iterator<Item = (&Session<A>, &Cold, &Link, Option<&half_open::Link>)> {
         let next = self.free.iter().rev().take(n).map(|&at| at as usize);
-        next.filter_map(|at| Some((self.slab.get(at)?, self.cold.get(at)?, self.wheel.link(at)?)))
+        next.filter_map(|at| {
+            Some((self.slab.get(at)?, self.cold.get(at)?, self.wheel.link(at)?, self.half_open.link(at)))
+        })
     }
 
     /// First half of [`SessionTable::insert`]: gives a session its place, where no key finds it yet. `hash` is that of its
@@ -283,6 +289,38 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
         Ok(idx)
     }
 
+    /// Counts the session at `idx` as half-open from now on, until it is [confirmed](SessionTable::confirm) or removed.
+    #[inline]
+    pub fn await_confirmation(&mut self, idx: SessionIdx) {
+        if let Some(server) = self.get(idx).map(|session| session.server_id) {
+            self.half_open.push(idx.0, server);
+        }
+    }
+
+    /// The session at `idx` is not half-open, or no longer.
+    #[inline]
+    pub fn confirm(&mut self, idx: SessionIdx) {
+        self.half_open.remove(idx.0);
+    }
+
+    /// Half-open sessions in the table.
+    pub fn half_open(&self) -> usize {
+        self.half_open.len()
+    }
+
+    /// The server's oldest half-open session.
+    #[inline]
+    pub fn oldest_half_open(&self, server: ServerId) -> Option<SessionIdx> {
+        self.half_open.oldest(server).map(SessionIdx)
+    }
+
+    /// The oldest half-open session of `server`, or one that is older and of another server, as far as a few looks find it:
+    /// see [`HalfOpen::oldest_of_some`].
+    pub fn old_half_open(&mut self, server: ServerId, now: Time) -> Option<SessionIdx> {
+        let age = |idx: u32| self.cold.get(idx as usize).map_or(0, |cold| cold.age_ms(now) as u32);
+        self.half_open.oldest_of_some(server, age).map(SessionIdx)
+    }
+
     /// Takes back the place of a session that could not be [entered](SessionTable::enter).
     pub fn withdraw(&mut self, placed: &Placed) -> Option<(Session<A>, Cold)> {
         self.vacate(placed.idx)
@@ -319,6 +357,7 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
             debug_assert!(removed, "session {} was not in the index", idx.0);
         }
         self.wheel.unlink(idx.0);
+        self.half_open.remove(idx.0);
         self.vacate(idx)
     }
 

@@ -242,6 +242,12 @@ impl Conn {
         self.flags & TOA_PENDING != 0 && self.state >= State::SynRecv
     }
 
+    /// Of a handshake that is not complete: the sequence number that the server expects of the client next, as far as it has
+    /// told. A RST with it is one that the server believes (RFC 5961, section 3.2).
+    pub fn server_expects(&self) -> u32 {
+        self.ack[OUT]
+    }
+
     /// Takes a segment of either direction into account if it is one as nearly all are: of an established connection, which
     /// it leaves established. False, and nothing done, for any other; then ask [`Conn::on_segment`].
     #[inline(always)]

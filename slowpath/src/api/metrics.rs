@@ -75,9 +75,13 @@ const WORKER: &[WorkerMetric] = &[
     (counter("carom_worker_taken_over_packets_total", "worker", "Packets taken from other workers."), |c| c.taken_over),
     (counter("carom_worker_busy_polls_total", "worker", "Polls that found packets."), |c| c.busy_polls),
     (counter("carom_worker_idle_polls_total", "worker", "Polls that found none."), |c| c.idle_polls),
+    (gauge("carom_half_open_sessions", "worker", "Half-open sessions now."), |c| c.half_open),
+    (counter("carom_half_open_evicted_total", "worker", "Half-open sessions given up for new ones."), |c| {
+        c.half_open_evicted
+    }),
     (counter("carom_handshakes_total", "worker", "TCP handshakes completed."), |c| c.handshakes),
     (counter("carom_sessions_created_total", "worker", "Sessions made."), |c| c.sessions_created),
-    (counter("carom_sessions_ended_total", "worker", "Sessions ended by close or timeout."), |c| c.sessions_ended),
+    (counter("carom_sessions_ended_total", "worker", "Sessions ended, those given up included."), |c| c.sessions_ended),
     (counter("carom_sessions_reopened_total", "worker", "Sessions whose client reused its port early."), |c| {
         c.sessions_reopened
     }),
@@ -152,6 +156,7 @@ const SERVICE: &[TrafficMetric] = &traffic_metrics(
     counter("carom_service_bytes_total", "service vip proto direction", "Bytes of a service by direction."),
     counter("carom_service_sessions_total", SERVICE_LABELS, "Sessions begun."),
     counter("carom_service_refused_total", SERVICE_LABELS, "Sessions refused: no server, no port, no room."),
+    counter("carom_service_evicted_total", SERVICE_LABELS, "Half-open sessions given up for new ones."),
 );
 
 const SERVER: &[TrafficMetric] = &traffic_metrics(
@@ -163,9 +168,16 @@ const SERVER: &[TrafficMetric] = &traffic_metrics(
     counter("carom_server_bytes_total", "service vip proto server direction", "Bytes of a real server by direction."),
     counter("carom_server_sessions_total", SERVER_LABELS, "Sessions begun."),
     counter("carom_server_refused_total", SERVER_LABELS, "Sessions refused."),
+    counter("carom_server_evicted_total", SERVER_LABELS, "Half-open sessions given up for new ones."),
 );
 
-const fn traffic_metrics(packets: Metric, bytes: Metric, sessions: Metric, refused: Metric) -> [TrafficMetric; 6] {
+const fn traffic_metrics(
+    packets: Metric,
+    bytes: Metric,
+    sessions: Metric,
+    refused: Metric,
+    evicted: Metric,
+) -> [TrafficMetric; 7] {
     [
         (packets, Some("in"), |t| t.packets_in.get()),
         (packets, Some("out"), |t| t.packets_out.get()),
@@ -173,6 +185,7 @@ const fn traffic_metrics(packets: Metric, bytes: Metric, sessions: Metric, refus
         (bytes, Some("out"), |t| t.bytes_out.get()),
         (sessions, None, |t| t.sessions.get()),
         (refused, None, |t| t.refused.get()),
+        (evicted, None, |t| t.evicted.get()),
     ]
 }
 

@@ -133,11 +133,15 @@ pub struct WorkerCounters {
     pub sessions_v4: u64,
     /// IPv6 sessions now.
     pub sessions_v6: u64,
+    /// Half-open sessions now, both families.
+    pub half_open: u64,
+    /// Half-open sessions given up for new ones.
+    pub half_open_evicted: u64,
     /// TCP handshakes completed.
     pub handshakes: u64,
     /// Sessions made.
     pub sessions_created: u64,
-    /// Sessions ended by close or timeout.
+    /// Sessions ended: by close, by timeout, or given up while half-open.
     pub sessions_ended: u64,
     /// Sessions whose client reused its port before the old session had gone.
     pub sessions_reopened: u64,
@@ -207,6 +211,8 @@ pub struct TrafficCounters {
     pub sessions_total: u64,
     /// Sessions refused.
     pub sessions_refused: u64,
+    /// Half-open sessions given up for new ones.
+    pub sessions_evicted: u64,
     /// Packets from clients.
     pub packets_in: u64,
     /// Packets from real servers.

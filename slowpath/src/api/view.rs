@@ -141,6 +141,7 @@ fn sum_traffic<'a>(parts: impl Iterator<Item = &'a Traffic>) -> TrafficCounters 
     for traffic in parts {
         sum.sessions_total += traffic.sessions.get();
         sum.sessions_refused += traffic.refused.get();
+        sum.sessions_evicted += traffic.evicted.get();
         sum.packets_in += traffic.packets_in.get();
         sum.packets_out += traffic.packets_out.get();
         sum.bytes_in += traffic.bytes_in.get();
@@ -269,6 +270,8 @@ fn add_worker(sum: &mut WorkerCounters, c: &Counters) {
         idle_polls,
         sessions_v4,
         sessions_v6,
+        half_open,
+        half_open_evicted,
         handshakes,
         sessions_created,
         sessions_ended,
@@ -310,6 +313,8 @@ fn add_worker(sum: &mut WorkerCounters, c: &Counters) {
     *idle_polls += c.idle_polls.get();
     *sessions_v4 += c.sessions_v4.get();
     *sessions_v6 += c.sessions_v6.get();
+    *half_open += c.half_open.get();
+    *half_open_evicted += c.half_open_evicted.get();
     *handshakes += c.handshakes.get();
     *sessions_created += c.sessions_created.get();
     *sessions_ended += c.sessions_ended.get();

@@ -32,7 +32,7 @@ use crate::worker::{Outbox, Query, Worker};
 /// Real servers of the service.
 pub const SERVERS: u16 = 10;
 /// Sessions for each local address: two thirds of what its ports carry towards all real servers.
-const SESSIONS_PER_LIP: u32 = 400_000;
+pub const SESSIONS_PER_LIP: u32 = 400_000;
 /// The service's port.
 pub const VPORT: u16 = 80;
 /// The real servers' port.

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use dpdk::{Burst, Mempool};
 use fullnat::addr::Addr;
@@ -42,12 +43,14 @@ pub struct Script {
     /// With it, sessions begin whether or not earlier ones could be made, and with each packet of a client so many spoofed
     /// SYNs arrive.
     pub flood: Option<u32>,
+    /// How long after a packet left for a client its answer arrives: the way there and back.
+    pub rtt: Duration,
 }
 
 impl Script {
     /// So many sessions that are made and stay.
     pub fn lasting(proto: Proto, sessions: u32) -> Self {
-        Script { proto, sessions, data: false, close: false, flood: None }
+        Script { proto, sessions, data: false, close: false, flood: None, rtt: Duration::ZERO }
     }
 }
 
@@ -67,6 +70,8 @@ pub struct Traffic<A> {
     pub done: u32,
     /// By side: what it sends next.
     queues: [VecDeque<(u32, Step)>; 2],
+    /// What clients send when it is time, the earliest first.
+    on_the_way: VecDeque<(Instant, u32, Step)>,
     /// Sessions that are open and shall close, the oldest first.
     opened: VecDeque<u32>,
     /// By session; when they close, the places are used again.
@@ -161,6 +166,7 @@ impl<A: Addr> Traffic<A> {
             open: 0,
             done: 0,
             queues: [VecDeque::new(), VecDeque::new()],
+            on_the_way: VecDeque::new(),
             opened: VecDeque::new(),
             leases: vec![None; places as usize],
             flood: Flood { due: 0, sent: 0, answers: VecDeque::new() },
@@ -253,6 +259,9 @@ impl<A: Addr> Traffic<A> {
             }
             return count;
         }
+        if side == CLIENTS {
+            self.arrive();
+        }
         let good = if side == CLIENTS { self.open_more() } else { BURST };
         let good = self.queues[side].len().min(good);
         let bad = if side == CLIENTS { self.flood.due as usize } else { self.flood.answers.len() };
@@ -274,6 +283,17 @@ impl<A: Addr> Traffic<A> {
             }
         }
         count
+    }
+
+    /// What clients sent a while ago is here.
+    fn arrive(&mut self) {
+        let Some(now) = (!self.on_the_way.is_empty()).then(Instant::now) else { return };
+        while let Some(&(at, session, step)) = self.on_the_way.front()
+            && at <= now
+        {
+            self.on_the_way.pop_front();
+            self.queues[CLIENTS].push_back((session, step));
+        }
     }
 
     /// A SYN of nobody.
@@ -348,11 +368,20 @@ impl<A: Addr> Traffic<A> {
             flags if flags.has(TcpFlags::FIN) => Step::LastAck,
             _ => Step::DataAck,
         };
-        self.queues[CLIENTS].push_back((packet.ack / SPACING, step));
+        let session = packet.ack / SPACING;
+        if self.script.rtt.is_zero() {
+            self.queues[CLIENTS].push_back((session, step));
+        } else {
+            self.on_the_way.push_back((Instant::now() + self.script.rtt, session, step));
+        }
     }
 
     /// Does what a real server does with a packet.
     fn answer_server(&mut self, packet: &Packet<A>) {
+        // Of a half-open connection that the balancer gives up.
+        if packet.flags.has(TcpFlags::RST) {
+            return;
+        }
         if packet.seq % SPACING == SPOOFED {
             let flags = TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0);
             let (seq, ack) = (SERVER_ISN, packet.seq + 1);

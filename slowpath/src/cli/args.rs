@@ -278,6 +278,12 @@ pub struct Synflood {
     /// Sessions the table has room for
     #[arg(long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(200_000..=10_000_000))]
     pub table: u32,
+    /// Local addresses, each with 64 511 ports towards each of ten real servers; as many as are needed when absent
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub lips: Option<u32>,
+    /// Round trip between the balancer and the good clients, in milliseconds
+    #[arg(long, value_name = "MS", default_value_t = 50, value_parser = clap::value_parser!(u64).range(0..=1000))]
+    pub rtt_ms: u64,
     /// Spoofed SYNs for each packet of a good client
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u8).range(1..=15))]
     pub spoofed: u8,

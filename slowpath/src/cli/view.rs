@@ -121,19 +121,21 @@ impl View for Status {
             (
                 "sessions",
                 format!(
-                    "{} of {} (IPv4 {}, IPv6 {})",
+                    "{} of {} (IPv4 {}, IPv6 {}; half-open {})",
                     numbers.count(t.sessions()),
                     numbers.count(self.session_capacity),
                     numbers.count(t.sessions_v4),
-                    numbers.count(t.sessions_v6)
+                    numbers.count(t.sessions_v6),
+                    numbers.count(t.half_open)
                 ),
             ),
             (
                 "",
                 format!(
-                    "{} made, {} ended{per}",
+                    "{} made, {} ended, {} given up half-open{per}",
                     row.show(|s| s.totals.sessions_created),
-                    row.show(|s| s.totals.sessions_ended)
+                    row.show(|s| s.totals.sessions_ended),
+                    row.show(|s| s.totals.half_open_evicted)
                 ),
             ),
             (

@@ -237,6 +237,7 @@ fn fill(counters: &[Arc<Counters>]) {
         t.bytes_out.set(190_000 * scale);
         t.sessions.set(2 * scale);
         t.refused.set(scale / 10);
+        t.evicted.set(scale / 100);
     };
     for (w, c) in (1..).zip(counters) {
         c.rx_packets.set(1_000_000 * w);
@@ -249,6 +250,8 @@ fn fill(counters: &[Arc<Counters>]) {
         c.idle_polls.set(400);
         c.sessions_v4.set(70 * w);
         c.sessions_v6.set(8 * w);
+        c.half_open.set(3 * w);
+        c.half_open_evicted.set(9 * w);
         c.handshakes.set(1_800 * w);
         c.sessions_created.set(2_000 * w);
         c.sessions_ended.set(1_900 * w);

@@ -6,10 +6,10 @@ use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey};
 use crate::forward::{Arrival, BURST, Desk, Family, Output, Rx};
 use crate::frame::Frame;
-use crate::id::{CPort, LPort, Proto, VPort};
+use crate::id::{CPort, IfaceId, LPort, Proto, ServerId, VPort};
 use crate::offload::Ends;
-use crate::plan::{Own, Server, Service};
-use crate::ports::{Pool, Remote};
+use crate::plan::{LocalPool, Own, Server, Service};
+use crate::ports::{Exhausted, Lease, Pool, Remote};
 use crate::reason::DropReason;
 use crate::route::Route;
 use crate::sched;
@@ -39,10 +39,11 @@ impl<F: Frame> Desk<F> {
         out: &mut impl Output<F>,
     ) {
         let arrivals = arrivals.into_iter();
-        for (session, cold, link) in family.sessions.next_places(arrivals.len()) {
+        for (session, cold, link, half_open) in family.sessions.next_places(arrivals.len()) {
             F::prefetch(session);
             F::prefetch(cold);
             F::prefetch(link);
+            half_open.inspect(|link| F::prefetch(*link));
         }
         let mut openings: Openings<'a, F, A> = ArrayVec::new();
         let (mut entered, mut filter) = (false, 0u64);
@@ -101,7 +102,7 @@ impl<F: Frame> Desk<F> {
             self.ttl_exceeded(rx, arrival.frame, &arrival.flow, out);
             return None;
         }
-        match self.open(rx, family, &arrival, service) {
+        match self.open(rx, family, &arrival, service, out) {
             Ok(placed) => Some(Opening { arrival, placed, service }),
             Err(reason) => {
                 self.counters.service(service.id).refused.add(1);
@@ -129,6 +130,7 @@ impl<F: Frame> Desk<F> {
                 Ok(idx) => {
                     self.counters.sessions_created.add(1);
                     self.counters.service(service.id).sessions.add(1);
+                    family.sessions.await_confirmation(idx);
                     self.hit(rx, family, (idx, Direction::Inbound), arrival.frame, &mut arrival.flow, out);
                 }
                 // A local port given out twice, which it never is.
@@ -166,11 +168,18 @@ impl<F: Frame> Desk<F> {
         family: &mut Family<A>,
         arrival: &Arrival<F, A>,
         service: &Service,
+        out: &mut impl Output<F>,
     ) -> Result<Placed, DropReason> {
         let client = arrival.flow.key.src;
         let back = rx.plan.routes.lookup_from(rx.iface, client).ok_or(DropReason::NoRoute)?;
-        let server = self.choose(rx, &arrival.flow.key, service)?;
-        let placed = self.open_to(rx, family, arrival, service, server, back);
+        let server = match self.choose(rx, &arrival.flow.key, service) {
+            Err(DropReason::ServersFull) => {
+                self.make_room_on_servers(rx, family, service, out)?;
+                self.choose(rx, &arrival.flow.key, service)?
+            }
+            chosen => chosen?,
+        };
+        let placed = self.open_to(rx, family, arrival, (service, server, back), out);
         match placed {
             Ok(_) => self.counters.server(server.id).sessions.add(1),
             Err(_) => {
@@ -213,9 +222,8 @@ impl<F: Frame> Desk<F> {
         rx: Rx<'_>,
         family: &mut Family<A>,
         arrival: &Arrival<F, A>,
-        service: &Service,
-        server: &Server,
-        back: Route<A>,
+        (service, server, back): (&Service, &Server, Route<A>),
+        out: &mut impl Output<F>,
     ) -> Result<Placed, DropReason> {
         let key = &arrival.flow.key;
         // The plan gives a service servers and local addresses of its own family.
@@ -224,7 +232,7 @@ impl<F: Frame> Desk<F> {
         let (iface, next_hop) = rx.plan.way_to(server.id).ok_or(DropReason::NoRoute)?;
         let next_hop = A::from_ip(next_hop).ok_or(DropReason::NoRoute)?;
         if family.sessions.len() == family.sessions.capacity() {
-            return Err(DropReason::SessionTableFull);
+            self.make_room(rx, family, server.id, out)?;
         }
         let inbound = family.hops.acquire(&self.neighbors, iface, next_hop);
         let nexthop_in = inbound.map_err(|_| DropReason::NexthopTableFull)?;
@@ -233,22 +241,12 @@ impl<F: Frame> Desk<F> {
             family.hops.release(&self.neighbors, nexthop_in);
             DropReason::NexthopTableFull
         })?;
-        let lips = Pool {
-            index: service.pool,
-            generation: rx.plan.generation,
-            lips: A::pick(&pool.v4, &pool.v6),
-            ports: pool.ports.clone(),
-        };
         let remote = Remote { proto: key.proto, rip, rport: server.rport };
-        let mine = |lip, lport: LPort| {
-            let answer = FlowKey { src: rip, dst: lip, sport: server.rport.0, dport: lport.0, proto: key.proto };
-            self.spread.outbound(self.worker, iface, &answer) == self.worker
-        };
-        let lease = family.ports.allocate(&lips, remote, rx.now, mine).map_err(|_| {
-            family.hops.release(&self.neighbors, nexthop_in);
-            family.hops.release(&self.neighbors, nexthop_out);
-            DropReason::NoLocalPort
-        })?;
+        let lease =
+            self.lease(rx, family, (service.pool, pool), (server.id, remote, iface), out).inspect_err(|_| {
+                family.hops.release(&self.neighbors, nexthop_in);
+                family.hops.release(&self.neighbors, nexthop_out);
+            })?;
         let ends = Ends {
             client: key.src,
             vip: key.dst,
@@ -268,6 +266,30 @@ impl<F: Frame> Desk<F> {
             .sessions
             .place(session, Cold::new(rx.now, lease.space), arrival.hash)
             .map_err(|_| DropReason::SessionTableFull)
+    }
+
+    /// Takes a local port of the pool towards `remote`, which is `server` and behind `iface`.
+    fn lease<A: Addr>(
+        &mut self,
+        rx: Rx<'_>,
+        family: &mut Family<A>,
+        (index, pool): (usize, &LocalPool),
+        (server, remote, iface): (ServerId, Remote<A>, IfaceId),
+        out: &mut impl Output<F>,
+    ) -> Result<Lease<A>, DropReason> {
+        let pool = Pool {
+            index,
+            generation: rx.plan.generation,
+            lips: A::pick(&pool.v4, &pool.v6),
+            ports: pool.ports.clone(),
+        };
+        let Remote { proto, rip, rport } = remote;
+        let mine = |lip, lport: LPort| {
+            let answer = FlowKey { src: rip, dst: lip, sport: rport.0, dport: lport.0, proto };
+            self.spread.outbound(self.worker, iface, &answer) == self.worker
+        };
+        let free = family.ports.allocate(&pool, remote, rx.now, mine);
+        free.or_else(|Exhausted| self.take_over_port(rx, family, (server, remote), &pool, out))
     }
 }
 

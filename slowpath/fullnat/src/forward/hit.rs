@@ -49,6 +49,10 @@ impl<F: Frame> Desk<F> {
                 let Some(same) = family.sessions.get_mut(idx) else { return };
                 session = same;
             }
+        } else if session.packets[Direction::Inbound as usize] == 1 && direction == Direction::Inbound {
+            family.sessions.confirm(idx);
+            let Some(same) = family.sessions.get_mut(idx) else { return };
+            session = same;
         }
         session.touch(direction, rx.now);
         let len = frame.bytes().len();
@@ -160,7 +164,10 @@ impl<F: Frame> Desk<F> {
         match outcome.event {
             Event::Reopen => return Event::Reopen,
             Event::RstIgnored => self.counters.rst_ignored.add(1),
-            Event::Established => self.counters.handshakes.add(1),
+            Event::Established => {
+                self.counters.handshakes.add(1);
+                family.sessions.confirm(idx);
+            }
             Event::None if !outcome.changed() => return Event::None,
             Event::None | Event::RstAccepted => {}
         }

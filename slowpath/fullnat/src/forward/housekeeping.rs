@@ -38,6 +38,7 @@ impl<F: Frame> Forwarder<F> {
         desk.probe(plan, now, out);
         desk.counters.sessions_v4.set(v4.sessions.len() as u64);
         desk.counters.sessions_v6.set(v6.sessions.len() as u64);
+        desk.counters.half_open.set((v4.sessions.half_open() + v6.sessions.half_open()) as u64);
         v4.ports.sweep(now, SWEEP_BUDGET);
         v6.ports.sweep(now, SWEEP_BUDGET);
         if now > desk.published {
@@ -173,6 +174,11 @@ impl<F: Frame> Desk<F> {
         (session, cold): (Session<A>, Cold),
     ) {
         family.ports.release(cold.ports, session.lport(), now);
+        self.let_go(family, &session);
+    }
+
+    /// Gives back what a session holds but its local port.
+    pub(super) fn let_go<A: Addr>(&mut self, family: &mut Family<A>, session: &Session<A>) {
         self.loads.end(session.server_id);
         for nexthop in session.nexthops {
             family.hops.release(&self.neighbors, nexthop);

@@ -16,6 +16,7 @@
 
 mod admit;
 mod adopt;
+mod evict;
 mod hit;
 mod hops;
 mod housekeeping;

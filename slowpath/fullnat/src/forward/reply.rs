@@ -33,7 +33,7 @@ impl<F: Frame> Desk<F> {
     }
 
     /// Drops the first packet of a session that could not be made and tells the client, so that it need not wait for a
-    /// timeout: RST for TCP, port unreachable for UDP.
+    /// timeout: RST for TCP, port unreachable for UDP. Not if it may get in when it tries again.
     pub(super) fn refuse<A: Addr>(
         &mut self,
         rx: Rx<'_>,
@@ -42,6 +42,9 @@ impl<F: Frame> Desk<F> {
         out: &mut impl Output<F>,
     ) {
         self.counters.count_drop(reason);
+        if reason == DropReason::HalfOpenFull {
+            return;
+        }
         let Arrival { mut frame, flow, .. } = arrival;
         if flow.key.proto == Proto::Udp {
             return self.icmp_reply(rx, frame, &flow, IcmpError::PortUnreachable, out);

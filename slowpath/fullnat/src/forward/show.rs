@@ -33,7 +33,7 @@ pub struct SessionView {
     pub service: ServiceId,
     /// The real server.
     pub server_id: ServerId,
-    /// Milliseconds since it began, to the second.
+    /// Milliseconds since it began, to a sixteenth of a second.
     pub age_ms: u64,
     /// Milliseconds since its last packet.
     pub idle_ms: u64,
@@ -131,7 +131,7 @@ fn view<A: Addr>(plan: &Plan, now: Time, idx: SessionIdx, session: &Session<A>, 
         server: SocketAddr::new(ends.server.into(), ends.rport.0),
         service: session.service_id,
         server_id: session.server_id,
-        age_ms: now.since(cold.created()),
+        age_ms: cold.age_ms(now),
         idle_ms,
         expires_ms: timeouts(plan, session.service_id).of(session.conn.state).saturating_sub(idle_ms),
         packets_in,

@@ -9,7 +9,7 @@ use super::{Outcome, State};
 pub struct Timeouts {
     /// Waiting for the server's SYN-ACK: 5 s (3; 120). Outlasts the client's first pauses of 1 and 2 and 4 s between
     /// SYNs, so that they reach the same server; shorter than the next, so that a client still trying then is given
-    /// another one. Bounds what a SYN flood to a dead server holds.
+    /// another one.
     pub syn_sent: u32,
     /// Waiting for the handshake ACK: 30 s (30; 60). Outlasts the pauses of up to 16 s between a server's SYN-ACKs, and
     /// the handshakes of the slowest clients.

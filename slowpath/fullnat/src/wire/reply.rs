@@ -6,6 +6,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::addr::Addr;
+use crate::flow::FlowKey;
 use crate::frame::Frame;
 use crate::id::Proto;
 use crate::wire::checksum::{self, Change};
@@ -98,18 +99,39 @@ pub fn tcp_reset<F: Frame, A: Addr>(frame: &mut F, flow: &Flow<A>, mac: Mac) -> 
     }
     let bytes = frame.bytes_mut();
     ethernet::turn_around(bytes, mac);
-    let Some((head, header)) = bytes.split_at_mut_checked(ip_end::<A>()) else { return Err(NoReply::NoRoom) };
-    let back = flow.key.reversed();
-    write_ip_header(head, back.src, back.dst, tcp::PROTO, 0, tcp::LEN as u16);
-    header[..2].copy_from_slice(&back.sport.to_be_bytes());
-    header[2..4].copy_from_slice(&back.dport.to_be_bytes());
+    write_segment(bytes, &flow.key.reversed(), (seq, ack, flags));
+    Ok(())
+}
+
+/// Makes the RST with which the sender of packets with this key gives a connection up (RFC 9293 section 3.10.5), in an
+/// empty frame, sent between these MAC addresses, the destination first. `seq` is what its receiver expects next. False
+/// when the buffer has no room.
+#[must_use]
+pub fn tcp_abort<F: Frame, A: Addr>(frame: &mut F, key: &FlowKey<A>, seq: u32, (to, from): (Mac, Mac)) -> bool {
+    if !frame.set_len(ip_end::<A>() + tcp::LEN) {
+        return false;
+    }
+    let bytes = frame.bytes_mut();
+    ethernet::set_addresses(bytes, to, from);
+    let ether_type = if A::IS_V6 { ethernet::IPV6 } else { ethernet::IPV4 };
+    bytes[12..14].copy_from_slice(&ether_type.to_be_bytes());
+    write_segment(bytes, key, (seq, 0, TcpFlags::RST));
+    true
+}
+
+/// Writes the IP header and a TCP header without options or data into a frame of just that length.
+fn write_segment<A: Addr>(bytes: &mut [u8], key: &FlowKey<A>, (seq, ack, flags): (u32, u32, TcpFlags)) {
+    let Some((head, header)) = bytes.split_at_mut_checked(ip_end::<A>()) else { return };
+    let Some(header) = header.first_chunk_mut::<{ tcp::LEN }>() else { return };
+    write_ip_header(head, key.src, key.dst, tcp::PROTO, 0, tcp::LEN as u16);
+    header[..2].copy_from_slice(&key.sport.to_be_bytes());
+    header[2..4].copy_from_slice(&key.dport.to_be_bytes());
     header[4..8].copy_from_slice(&seq.to_be_bytes());
     header[8..12].copy_from_slice(&ack.to_be_bytes());
     header[12..].copy_from_slice(&[(tcp::LEN as u8 / 4) << 4, flags.0, 0, 0, 0, 0, 0, 0]);
-    let pseudo = checksum::pseudo_header(back.src, back.dst, tcp::PROTO, tcp::LEN as u16);
+    let pseudo = checksum::pseudo_header(key.src, key.dst, tcp::PROTO, tcp::LEN as u16);
     let check = checksum::finish(pseudo + u32::from(checksum::sum(header)));
     header[tcp::CHECKSUM..tcp::CHECKSUM + 2].copy_from_slice(&check.to_be_bytes());
-    Ok(())
 }
 
 /// Turns a packet of the family of `A` into the ICMP error about it, sent by `src`. It quotes as much of the packet as

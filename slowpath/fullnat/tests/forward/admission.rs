@@ -95,7 +95,7 @@ fn without_a_local_address_the_client_is_told() {
 
 fn ports_run_out<A: Net>() {
     let mut sim = Sim::quiet(narrow(2000..=2003));
-    let talks: Vec<Talk<A>> = (0..4).map(|n| Talk::open(&mut sim, Proto::Tcp, n, 1).0).collect();
+    let talks: Vec<Talk<A>> = (0..4).map(|n| Talk::established(&mut sim, n, 1)).collect();
     let _: Vec<Talk<A>> = (0..4).map(|n| Talk::open(&mut sim, Proto::Udp, n, 1).0).collect();
     let mut ports: Vec<_> = talks.iter().map(|t| t.inner.sport).collect();
     ports.sort_unstable();
@@ -103,11 +103,7 @@ fn ports_run_out<A: Net>() {
     refused::<A>(&mut sim, DropReason::NoLocalPort, |e| e.and("server.refused", 1));
     // One ends; its port rests before it is used again.
     let gone = talks[2].inner.sport;
-    talks[2].down(&mut sim, |b| b.flags(TcpFlags(TcpFlags::RST.0 | ACK.0)).seq(0).ack(CLIENT_ISN.wrapping_add(1)));
-    for (i, talk) in talks.iter().enumerate().filter(|&(i, _)| i != 2) {
-        talk.down(&mut sim, segment(false, TcpFlags(TcpFlags::SYN.0 | ACK.0), 0, 1, b""));
-        talk.up(&mut sim, segment(true, ACK, 1, 1, &[i as u8]));
-    }
+    talks[2].down(&mut sim, segment(false, TcpFlags::RST, 1, 0, b""));
     sim.advance(10_000 + 300);
     assert_eq!(sim.sessions().iter().filter(|s| s.proto == Proto::Tcp).count(), 3);
     sim.advance(59_000);
@@ -126,11 +122,10 @@ fn ports_run_out_and_come_back_after_their_rest() {
 fn table_full<A: Net>() {
     let options = Options { sessions: 5, ..Options::default() };
     let mut sim = Sim::quiet_with(World::default(), options);
-    for n in 0..5 {
-        Talk::<A>::open(&mut sim, Proto::Tcp, n, 1);
-    }
+    let talks: Vec<Talk<A>> = (0..5).map(|n| Talk::established(&mut sim, n, 1)).collect();
     refused::<A>(&mut sim, DropReason::SessionTableFull, |e| e.and("server.refused", 1));
-    sim.skip(6_000);
+    talks[1].up(&mut sim, segment(true, TcpFlags::RST, 1, 1, b""));
+    sim.skip(11_000);
     Talk::<A>::open(&mut sim, Proto::Tcp, 9, 1);
 }
 
@@ -148,20 +143,18 @@ fn limited<A: Net>() {
     ] {
         let rs = Rs { max_connections: 2, ..ONE };
         let mut sim = Sim::quiet(World { servers: vec![rs; 2], scheduler, ..World::default() });
-        let mut talks: Vec<Talk<A>> = (0..4).map(|n| Talk::open(&mut sim, Proto::Tcp, n, 1).0).collect();
-        (0..4).for_each(|n| drop(Talk::<A>::open(&mut sim, Proto::Udp, n, 1)));
+        let mut talks: Vec<Talk<A>> = (0..4).map(|n| Talk::established(&mut sim, n, 1)).collect();
+        for n in 0..4 {
+            Talk::<A>::open(&mut sim, Proto::Udp, n, 1).0.up(&mut sim, |b| b.payload(b"once more"));
+        }
         for server in 0..2 {
             assert_eq!(talks.iter().filter(|t| t.server == server).count(), 2);
             assert_eq!(sim.world.active::<A>(Proto::Tcp, server), 2);
         }
         refused::<A>(&mut sim, DropReason::ServersFull, |e| e);
         let gone = talks.remove(1);
-        gone.down(&mut sim, |b| b.flags(TcpFlags(TcpFlags::RST.0 | ACK.0)).seq(0).ack(CLIENT_ISN.wrapping_add(1)));
-        // The others' SYNs are repeated meanwhile, so that only this one ends.
-        for _ in 0..4 {
-            sim.advance(3_000);
-            talks.iter().for_each(|talk| drop(talk.up(&mut sim, syn)));
-        }
+        gone.down(&mut sim, segment(false, TcpFlags::RST, 1, 0, b""));
+        sim.advance(11_000);
         assert_eq!(Talk::<A>::open(&mut sim, Proto::Tcp, 60, 1).0.server, gone.server);
     }
 }

@@ -39,8 +39,9 @@ fn enter(books: &mut Books, name: impl Into<String>, n: u64) {
     }
 }
 
-fn named(c: &Counters) -> [(&'static str, &Counter); 28] {
+fn named(c: &Counters) -> [(&'static str, &Counter); 29] {
     [
+        ("half_open_evicted", &c.half_open_evicted),
         ("handshakes", &c.handshakes),
         ("sessions_created", &c.sessions_created),
         ("sessions_ended", &c.sessions_ended),
@@ -80,6 +81,7 @@ fn traffic(books: &mut Books, of: &str, t: &Traffic) {
         ("bytes_out", &t.bytes_out),
         ("sessions", &t.sessions),
         ("refused", &t.refused),
+        ("evicted", &t.evicted),
     ];
     for (name, counter) in counters {
         enter(books, format!("{of}.{name}"), counter.get());

@@ -4,12 +4,13 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use fullnat::forward::SessionView;
 use fullnat::id::Proto;
 use fullnat::sched::SchedulerKind;
-use fullnat::tcp::Timeouts;
+use fullnat::tcp::{State, Timeouts};
 use fullnat::time::Time;
-use fullnat::wire::TcpFlags;
 use fullnat::wire::testing::Build;
+use fullnat::wire::{Flow, TcpFlags};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -77,6 +78,7 @@ struct Model {
     used: HashMap<Tuple, Time>,
     opened: u16,
     refused: u64,
+    evicted: u64,
 }
 
 fn tuple<A: Net>(talk: &Talk<A>) -> Tuple {
@@ -88,7 +90,7 @@ impl Model {
     fn new(workers: u8) -> Self {
         let world = World { timeouts: TIMEOUTS, quarantine_ms: QUARANTINE, ports: 2000..=2008, ..World::default() };
         let sim = Sim::quiet_with(world, Options::software(workers));
-        Model { sim, live: Vec::new(), used: HashMap::new(), opened: 0, refused: 0 }
+        Model { sim, live: Vec::new(), used: HashMap::new(), opened: 0, refused: 0, evicted: 0 }
     }
 
     fn run(&mut self, op: &Op) {
@@ -147,17 +149,25 @@ impl Model {
         self.opened += 1;
         let outer = outer::<A>(proto, self.opened, 1000 + self.opened);
         let shape = if proto == Proto::Tcp { syn } else { |build: Build<A>| build.payload(b"question") };
-        let before = self.sim.books();
+        let (before, sessions) = (self.sim.books(), self.sim.sessions_by_worker());
         let sent = self.sim.rx(FRONT, &shape(from_router(outer)).bytes());
         let change = crate::books::change(&before, &self.sim.books());
         if crate::books::drops(&change) == 1 {
             self.refused += 1;
             assert_eq!(change.get("sessions_created"), None);
             let answers: u64 = ["rst_sent", "icmp_sent"].iter().filter_map(|&n| change.get(n)).sum();
-            assert_eq!((sent.len() as u64, answers), (answers, u64::from(self.sim.world.services)));
+            let told = self.sim.world.services && !change.contains_key("drop.half_open_full");
+            assert_eq!((sent.len() as u64, answers), (answers, u64::from(told)));
             return None;
         }
-        let [sent] = &sent[..] else { panic!("{sent:02x?}, {change:?}") };
+        let sent = match &sent[..] {
+            [sent] => sent,
+            [reset, sent] if change.contains_key("half_open_evicted") => {
+                self.evicted(&sessions, &A::flow(&reset.bytes).expect("a RST"));
+                sent
+            }
+            _ => panic!("{sent:02x?}, {change:?}"),
+        };
         let inner = A::key(&sent.bytes).expect("a TCP or UDP frame");
         let server = (0..16).find(|&n| A::server(n) == inner.dst).expect("a server");
         let rs = self.sim.world.servers[usize::from(server)];
@@ -172,6 +182,28 @@ impl Model {
         }
         self.used.insert(tuple(&talk), self.sim.now);
         Some(talk)
+    }
+
+    /// A session's server is told to forget it, since another one gets its port: it was the oldest half-open one of that
+    /// server on its worker. `before` are all sessions by worker.
+    fn evicted<A: Net>(&mut self, before: &[Vec<SessionView>], reset: &Flow<A>) {
+        assert_eq!(reset.flags, TcpFlags::RST);
+        let local = SocketAddr::new(reset.key.src.into(), reset.key.sport);
+        let server = SocketAddr::new(reset.key.dst.into(), reset.key.dport);
+        let of_server = |s: &&SessionView| (s.proto, s.server) == (Proto::Tcp, server);
+        let its_worker = before.iter().find(|all| all.iter().filter(of_server).any(|s| s.local == local));
+        let all: Vec<_> = its_worker.expect("a session with that port").iter().filter(of_server).collect();
+        let victim = all.iter().find(|s| s.local == local).expect("a session with that port");
+        let half_open = |s: &SessionView| matches!(s.state, State::SynSent | State::SynRecv);
+        assert!(half_open(victim) && victim.age_ms >= 256, "{victim:?}");
+        assert!(all.iter().all(|s| !half_open(s) || s.age_ms <= victim.age_ms), "{victim:?} of {all:?}");
+        self.evicted += 1;
+        let tuple = (Proto::Tcp, local, server);
+        self.used.remove(&tuple);
+        self.live.retain(|(talk, _)| match talk {
+            Any::V4(talk) => self::tuple(talk) != tuple,
+            Any::V6(talk) => self::tuple(talk) != tuple,
+        });
     }
 
     fn packet(&mut self, which: usize, flags: u8, up: bool) {
@@ -246,6 +278,7 @@ fn the_same_operations_many_times_over() {
             _ => Op::Pause { ms: 200 },
         });
     }
+    assert!(model.evicted > 5, "{}", model.evicted);
     assert!(model.refused > 0 && model.opened - model.refused as u16 > 500, "{} {}", model.opened, model.refused);
 }
 

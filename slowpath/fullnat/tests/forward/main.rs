@@ -8,6 +8,7 @@ mod books;
 mod bursts;
 mod consistency;
 mod ends;
+mod evict;
 mod icmp;
 mod link;
 mod noise;

@@ -223,12 +223,16 @@ fn the_catalogue_reaches_every_part() {
     // A test of the test: what the noise is made of is worth mutating.
     let all = |pinned| {
         let mutant = |which| (Step::Mutant { which, changes: vec![], cut: None, mended: false }, which as u8);
-        run(2, pinned, &(0..600).map(mutant).collect::<Vec<_>>())
+        let pause = (Step::Pause { ms: 300 }, 0);
+        let steps = (0..600).flat_map(|n| [mutant(n)].into_iter().chain((n % 50 == 49).then(|| pause.clone())));
+        let nobody = [(Step::Reload { servers: 0 }, 0)];
+        run(2, pinned, &steps.chain(nobody).chain((0..300).map(mutant)).collect::<Vec<_>>())
     };
     let books = all(true);
     for name in [
         "handshakes",
         "sessions_created",
+        "half_open_evicted",
         "icmp_translated",
         "echo_answered",
         "neighbor_answered",
@@ -238,6 +242,7 @@ fn the_catalogue_reaches_every_part() {
         "toa_added",
         "toa_stripped",
         "drop.no_session",
+        "drop.half_open_full",
     ] {
         assert!(books.contains_key(name), "{name} in {books:?}");
     }

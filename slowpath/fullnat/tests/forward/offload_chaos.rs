@@ -147,6 +147,7 @@ fn the_chaos_reaches_every_part() {
         ("rst_ignored", 50),
         ("toa_added", 500),
         ("drop.no_local_port", 5),
+        ("half_open_evicted", 3),
     ] {
         assert!(seen.get(name).is_some_and(|&n| n >= least), "{name}: {seen:#?}");
     }

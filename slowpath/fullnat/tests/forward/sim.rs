@@ -260,6 +260,7 @@ impl Sim {
             owner.with(&mut wires, |forwarder, wires| forwarder.receive(now, iface, [frame], wires));
             assert!(wires.handed.is_empty(), "handed over twice");
         }
+        self.made += wires.allocated;
         self.left(wires)
     }
 

@@ -107,6 +107,40 @@ fn services_fit_the_switchs_tables() {
 }
 
 #[test]
+fn what_gets_no_id_is_warned_of() {
+    let good = read(&root().join("slowpath/tests/configs/good/switch.toml"));
+    let warnings = |services: u32, servers: u32, local: u8| {
+        let text = good
+            .replace("[target]", "[target]\nprogram = \"ids\"")
+            .replace("mtu = 9000\n", "")
+            .replace("10.30.0.103", &format!("10.30.0.{}", 99 + local));
+        // Those with the same real servers have the same pairs.
+        let servers: Vec<String> = (0..servers).map(|n| format!("10.20.{}.{}:80", n / 200, 1 + n % 200)).collect();
+        let service = |i| format!("[[service]]\nname = \"s{i}\"\nlisten = \"10.10.0.81:{i}\"\nservers = {servers:?}\n");
+        let text = text + &(1..services).map(service).collect::<String>();
+        parse(&text).unwrap().warnings().collect::<Vec<_>>()
+    };
+    // One more service and one more real server are in the file.
+    assert_eq!(warnings(1024, 1, 1), [""; 0]);
+    assert_eq!(
+        warnings(1025, 1, 1),
+        [
+            "carom.toml:3:11: warning: target.program: \"ids\" has ids for 1024 services at IPv4, and there are 1025: sessions of \
+          those that get none stay in the slow path; with \"plain\" there is no such limit"
+        ]
+    );
+    assert_eq!(warnings(3, 127, 128), [""; 0]);
+    assert_eq!(
+        warnings(3, 128, 128),
+        [
+            "carom.toml:3:11: warning: target.program: \"ids\" has ids for 16384 pairs of a real server and a local address, and \
+          there are 16512 at IPv4: sessions of those that get none stay in the slow path; fewer local addresses make fewer \
+          pairs, with \"plain\" there is no such limit"
+        ]
+    );
+}
+
+#[test]
 fn policies_by_name_and_by_threshold() {
     use carom::config::target::Policy;
     let good = read(&root().join("slowpath/tests/configs/good/switch.toml"));

@@ -1,6 +1,7 @@
 //! The checks that look at more than one value, each with its key and mend.
 
 mod network;
+mod room;
 mod service;
 mod settings;
 pub(super) mod softnic;
@@ -34,7 +35,7 @@ pub(super) fn validate(file: &File, source: &Source) -> (Resolved, Vec<Problem>,
     let routes = network::check(file, &mut owners, &mut report);
     service::check_pools(file, &mut owners, &mut report);
     let pools = service::check(file, routes.as_ref(), &mut owners, &mut report);
-    let switch = target::check(file, &owners, &mut report);
+    let switch = target::check(file, &pools, &owners, &mut report);
     settings::check(file, &mut report);
     (Resolved { pools, routes: routes.unwrap_or_default(), switch }, report.errors, report.warnings)
 }

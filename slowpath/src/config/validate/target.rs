@@ -1,12 +1,10 @@
 //! The target, and what the interfaces are: devices of this machine, or ports of the switch.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
-use carom_p4::{Key, LocalV4Key, LocalV6Key, NexthopKey, ServiceV4Key, ServiceV6Key};
-
-use super::{Owners, Report, Role, family};
+use super::{Owners, Report, room};
 use crate::config::bounds;
 use crate::config::path::KeyPath;
 use crate::config::switch::{LINK, Place, PuntLimit, Switch, SwitchPort, TlsFiles};
@@ -35,7 +33,8 @@ struct Connection {
 }
 
 /// Checks the target and the interfaces' devices or ports; gives the switch when there is one and all is right.
-pub(super) fn check(file: &File, owners: &Owners, report: &mut Report<'_>) -> Option<Switch> {
+/// `pools`: the index of each service's pool.
+pub(super) fn check(file: &File, pools: &[usize], owners: &Owners, report: &mut Report<'_>) -> Option<Switch> {
     let (target, path) = (&file.target, KeyPath::key("target"));
     let settings_fine = check_settings(target, &path, report);
     let Some(kind) = target.kind.program() else {
@@ -49,7 +48,7 @@ pub(super) fn check(file: &File, owners: &Owners, report: &mut Report<'_>) -> Op
         }
         return None;
     };
-    check_room(file, owners, report);
+    room::check(file, pools, owners, report);
     let program_fine = check_program(target, kind, &path, report);
     warn_of_mtus(&file.interface, report);
     let connection = match kind {
@@ -331,38 +330,4 @@ fn check_settings(target: &Target, path: &KeyPath, report: &mut Report<'_>) -> b
         report.error(&path.join("punt_burst"), "without punt_rate nothing is limited; add punt_rate, or remove it");
     }
     report.errors.len() == errors_before
-}
-
-/// That the switch's tables have room for what the config has.
-fn check_room(file: &File, owners: &Owners, report: &mut Report<'_>) {
-    // Table sizes are far below 2³².
-    let nexthops = NexthopKey::TABLE.size as u32;
-    if u32::from(file.limits.nexthops) > nexthops {
-        let message = format!("{} with a target; its table has room for {nexthops}", file.limits.nexthops);
-        report.error(&KeyPath::key("limits").join("nexthops"), message);
-    }
-    for (example, services, locals) in [
-        (IpAddr::from([0, 0, 0, 0]), ServiceV4Key::TABLE, LocalV4Key::TABLE),
-        (IpAddr::from([0; 16]), ServiceV6Key::TABLE, LocalV6Key::TABLE),
-    ] {
-        let same = |address: IpAddr| address.is_ipv4() == example.is_ipv4();
-        let count = file.service.iter().filter(|service| same(service.listen.0.ip())).count() as u64;
-        if count > services.size {
-            let (family, size) = (family(example), services.size);
-            let message =
-                format!("{count} services at {family}; the target's table {} has room for {size}", services.name);
-            report.error(&KeyPath::key("service"), message);
-        }
-        let of = |role: Role| owners.count(|address, other| same(address) && other == role);
-        let (own, local, vips) = (of(Role::Interface), of(Role::Local), of(Role::Virtual));
-        if own + local + vips > locals.size {
-            let (family, size) = (family(example), locals.size);
-            let message = format!(
-                "{local} local {family} addresses, {vips} of services and {own} of interfaces; the target's table {} has \
-                 room for {size}",
-                locals.name
-            );
-            report.error(&KeyPath::key("pool"), message);
-        }
-    }
 }

@@ -76,8 +76,9 @@ fn headlines(row: &Counting<Target>) -> String {
         (
             "swept",
             format!(
-                "{} times, {} orphans deleted, {} sessions had lost entries",
+                "{} times, {} sessions of an earlier life adopted, {} orphans deleted, {} sessions had lost entries",
                 n(t.totals.sweeps),
+                n(t.totals.adopted),
                 n(t.totals.orphans),
                 n(t.totals.lost)
             ),

@@ -108,3 +108,108 @@ fn read(files: &TlsFiles) -> Result<Tls, TlsFileError> {
     };
     Ok(Tls { authority, identity, server_name: files.server_name.clone() })
 }
+
+#[cfg(test)]
+mod tests {
+    use carom_p4::artifacts::{TOFINO1_IDS_P4INFO, TOFINO1_P4INFO, TOFINO2_IDS_P4INFO, TOFINO2_P4INFO};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::config;
+
+    /// A config with this `[target]` behind a link.
+    fn parse(target: &str) -> Config {
+        let text = format!(
+            "[target]\naddress = \"[::1]:9559\"\nlink = {{ device = \"null\", port = 64 }}\n{target}\n\
+             [[interface]]\nname = \"lan\"\nport = 3\nmac = \"02:00:00:00:00:01\"\naddresses = [\"10.0.0.2/24\"]\n"
+        );
+        config::parse(&text, Path::new("carom.toml")).expect("a good config")
+    }
+
+    /// Programs as the compiler's script leaves them: by form and chip.
+    fn programs() -> TempDir {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (form, chip, p4info, binary, target) in [
+            ("plain", "tofino1", TOFINO1_P4INFO, "tofino.bin", "tofino"),
+            ("ids", "tofino1", TOFINO1_IDS_P4INFO, "tofino.bin", "tofino"),
+            ("plain", "tofino2", TOFINO2_P4INFO, "tofino2.bin", "tofino2"),
+            ("ids", "tofino2", TOFINO2_IDS_P4INFO, "tofino2.bin", "tofino2"),
+        ] {
+            let at = dir.path().join(form).join(chip);
+            std::fs::create_dir_all(&at).expect("a directory");
+            let context = format!("{{\"target\": \"{target}\", \"tables\": []}}");
+            for (name, bytes) in [
+                ("p4info.bin", p4info),
+                (binary, b"\0\0\0Hmade up".as_slice()),
+                ("context.json", context.as_bytes()),
+                ("bfrt.json", b"{\"schema_version\": \"1.0.0\", \"tables\": []}"),
+            ] {
+                std::fs::write(at.join(name), bytes).expect("a file");
+            }
+        }
+        dir
+    }
+
+    fn tofino(dir: &TempDir, form: &str, chip: &str, files: &str, more: &str) -> Config {
+        let files = dir.path().join(files).display().to_string();
+        parse(&format!(
+            "kind = \"tofino\"\nprogram = \"{form}\"\n[target.tofino]\nchip = \"{chip}\"\nfiles = \"{files}\"\n{more}\n"
+        ))
+    }
+
+    #[test]
+    fn the_program_is_that_of_the_configs_chip_server_and_pipes() {
+        let dir = programs();
+        for (form, name) in [(Form::Plain, "plain"), (Form::Ids, "ids")] {
+            for (chip, called, more, pipes) in [
+                (Chip::Tofino1, "tofino1", "", Some(2)),
+                (Chip::Tofino1, "tofino1", "pipes = 4", Some(4)),
+                (Chip::Tofino1, "tofino1", "server = \"pi\"", None),
+                (Chip::Tofino2, "tofino2", "pipes = 1\nserver = \"stratum\"", Some(1)),
+            ] {
+                let files = format!("{name}/{called}");
+                let config = tofino(&dir, name, called, &files, more);
+                let settings = settings(&config, None).expect("good files").expect("a switch");
+                let expected = Program::tofino(form, chip, &dir.path().join(&files), pipes).expect("good files");
+                assert_eq!((settings.program.kind, settings.program.form), (Kind::Tofino, form));
+                assert_eq!(settings.program.cookie(), expected.cookie(), "{files} {more}");
+                assert_eq!((settings.switch_ports, settings.link_port), (vec![3], 64));
+                assert!(!settings.idle_timeouts, "Stratum takes none");
+            }
+        }
+        let config = tofino(&dir, "ids", "tofino2", "ids/tofino2", "idle_timeouts = true");
+        assert!(settings(&config, None).expect("good files").expect("a switch").idle_timeouts);
+    }
+
+    #[test]
+    fn files_of_another_chip_or_program_are_refused() {
+        let dir = programs();
+        for (form, chip, files, said) in [
+            ("ids", "tofino2", "ids/tofino1", "p4info.bin: for tofino1, not for tofino2; change target.tofino.chip"),
+            (
+                "plain",
+                "tofino1",
+                "plain/tofino2",
+                "p4info.bin: for tofino2, not for tofino1; change target.tofino.chip",
+            ),
+            ("ids", "tofino1", "plain/tofino1", "p4info.bin: not of the program \"ids\", it has no table"),
+            ("ids", "tofino1", "nowhere", "p4info.bin: No such file"),
+        ] {
+            let error = settings(&tofino(&dir, form, chip, files, ""), None).expect_err("other files").to_string();
+            assert!(error.starts_with("target.tofino.files: ") && error.contains(said), "{error}");
+        }
+    }
+
+    #[test]
+    fn software_switches_have_their_programs_in_the_binary() {
+        for (target, form, cookie) in [
+            ("kind = \"bmv2\"", Form::Plain, Program::bmv2().cookie()),
+            ("kind = \"bmv2\"\nprogram = \"ids\"", Form::Ids, Program::bmv2_ids().cookie()),
+            ("kind = \"softnic\"", Form::Plain, Program::softnic().cookie()),
+        ] {
+            let settings = settings(&parse(target), None).expect("no files").expect("a switch");
+            assert_eq!((settings.program.form, settings.program.cookie()), (form, cookie));
+            assert!(settings.idle_timeouts && settings.address.target == "[::1]:9559");
+        }
+    }
+}

@@ -155,8 +155,17 @@ pub fn flow_action_of(entry: &TableEntry) -> Option<FlowAction> {
     }
 }
 
-/// The patterns that read these flows' entries with their counters, and with the time since their last hit.
-pub fn look_at(keys: &[FlowKey], last_hit: bool) -> Vec<Entity> {
+/// What a target can tell of flow entries. One that is asked for more answers with an error.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tells {
+    /// What they counted.
+    pub counts: bool,
+    /// How long they were not hit.
+    pub ages: bool,
+}
+
+/// The patterns that read these flows' entries with what the target can tell of them.
+pub fn look_at(keys: &[FlowKey], tells: Tells) -> Vec<Entity> {
     // One piece of memory for all values, of which each match has a part.
     let mut values = BytesMut::with_capacity(keys.len() * KEY_BYTES);
     for key in keys {
@@ -173,8 +182,8 @@ pub fn look_at(keys: &[FlowKey], last_hit: bool) -> Vec<Entity> {
         let entry = TableEntry {
             table_id: table.id,
             r#match: fields_of(key).iter().map(&mut field).collect(),
-            counter_data: watched.then(CounterData::default),
-            time_since_last_hit: (last_hit && watched).then(IdleTimeout::default),
+            counter_data: (tells.counts && watched).then(CounterData::default),
+            time_since_last_hit: (tells.ages && watched).then(IdleTimeout::default),
             ..TableEntry::default()
         };
         Entity { entity: Some(Kind::TableEntry(entry)) }
@@ -245,14 +254,14 @@ mod tests {
         let mut flows = by_ids();
         assert!(flows.take(&ends_v4(9)));
         keys.extend([Direction::Inbound, Direction::Outbound].map(|direction| flows.key(&ends_v4(9), direction)));
-        for last_hit in [true, false] {
-            let patterns = look_at(&keys, last_hit);
+        for (counts, ages) in [(true, true), (true, false), (false, true)] {
+            let patterns = look_at(&keys, Tells { counts, ages });
             assert_eq!(patterns.len(), 4);
             for (pattern, key) in patterns.into_iter().zip(&keys) {
                 let Some(Kind::TableEntry(mut entry)) = pattern.entity else { panic!("not an entry") };
                 let watched = !matches!(key, FlowKey::Inbound(_));
-                assert_eq!(entry.counter_data.take(), watched.then(CounterData::default));
-                assert_eq!(entry.time_since_last_hit.take().is_some(), last_hit && watched);
+                assert_eq!(entry.counter_data.take(), (counts && watched).then(CounterData::default));
+                assert_eq!(entry.time_since_last_hit.take().is_some(), ages && watched);
                 assert_eq!(entry, with_flow_key(key, |entry| entry.to_message()));
             }
         }

@@ -2,18 +2,25 @@
 //! target takes without looking into it.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use carom::offload::{Chip, Form, Kind, Program, Settings};
-use carom_p4::artifacts::{TOFINO1_IDS_P4INFO, TOFINO1_P4INFO, TOFINO2_IDS_P4INFO, TOFINO2_P4INFO};
+use carom::offload::{self, Chip, Form, Kind, Program, Settings};
+use carom_p4::artifacts::{BMV2_IDS_P4INFO, TOFINO1_IDS_P4INFO, TOFINO1_P4INFO, TOFINO2_IDS_P4INFO, TOFINO2_P4INFO};
 use carom_p4::{
     ConnectionV4Key, FlowV4Key, InboundV4Key, Key, NexthopKey, PairIdV4Key, PairV4Key, ServiceAddrV4Key, ServiceIdV4Key,
 };
+use fullnat::neighbor::Neighbors;
 use fullnat::offload::{Counted, Verdict};
+use prost::Message;
+use runtime_client::Address;
 use runtime_client::fake::FakeTarget;
 use runtime_client::pipeline::{DeviceConfig, Tofino, TofinoForm};
+use runtime_client::proto::p4::config::v1::P4Info;
+use runtime_client::proto::p4::config::v1::p4_ids::Prefix;
 use tempfile::TempDir;
 
-use crate::rig::{FORMS, Rig, counted, flows, place, settings, target, until};
+use crate::rig::{FORMS, Rig, VIP, counted, flows, place, plan, settings, target, until};
 
 const BINARY: &[u8] = b"\0\0\0Hmade up";
 const BFRT: &[u8] = br#"{"schema_version": "1.0.0", "tables": []}"#;
@@ -124,6 +131,48 @@ async fn a_session(form: Form, chip: Chip, pipes: Option<u32>) {
     assert_eq!(next.verdict(0).await, Verdict::Removed(place(9), Counted::default()));
 }
 
+/// A program that counts nothing, as it can be compiled for more connections.
+fn without_counters(form: Form) -> Program {
+    let dir = files(form, Chip::Tofino2);
+    let path = dir.path().join("p4info.bin");
+    let mut p4info = P4Info::decode(&*std::fs::read(&path).unwrap()).unwrap();
+    p4info.direct_counters.clear();
+    let is_counter = |id: &u32| id >> 24 == Prefix::DirectCounter as u32;
+    p4info.tables.iter_mut().for_each(|table| table.direct_resource_ids.retain(|id| !is_counter(id)));
+    std::fs::write(&path, p4info.encode_to_vec()).unwrap();
+    Program::tofino(form, Chip::Tofino2, dir.path(), Some(2)).unwrap()
+}
+
+/// How long an entry was not hit is all there is then.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_counters_sessions_are_idle_by_their_last_hit() {
+    for form in FORMS {
+        let target = target().await;
+        let settings = Settings { program: without_counters(form), ..settings(target.address(), form) };
+        let mut rig = Rig::ready(settings).await;
+        rig.install(0, 7);
+        assert_eq!(rig.verdict(0).await, Verdict::Installed(place(7)));
+        rig.check(0, 7);
+        assert_eq!(rig.verdict(0).await, Verdict::Active(place(7), Counted::default()));
+        target.advance(Duration::from_secs(11));
+        assert_eq!(rig.verdict(0).await, Verdict::Idle(place(7), Counted::default()));
+        rig.remove(0, 7);
+        assert_eq!(rig.verdict(0).await, Verdict::Removed(place(7), Counted::default()));
+        assert_eq!(rig.status().await.last_error, None);
+    }
+}
+
+#[test]
+fn without_counters_and_idle_timeouts_nothing_starts() {
+    for form in FORMS {
+        let settings = settings(Address::tcp("127.0.0.1:1".to_owned()), form);
+        let settings = Settings { program: without_counters(form), idle_timeouts: false, ..settings };
+        let (rings, _workers) = offload::rings(1);
+        let error = offload::start(settings, plan(1, VIP), Arc::new(Neighbors::new(10, [1, 2])), rings).unwrap_err();
+        assert!(error.to_string().contains("set target.tofino.idle_timeouts where the server takes them"), "{error}");
+    }
+}
+
 /// What is said of a directory in which this has been done.
 fn refusal(form: Form, chip: Chip, spoil: impl FnOnce(&Path)) -> (PathBuf, String) {
     let dir = files(Form::Ids, Chip::Tofino1);
@@ -178,11 +227,22 @@ fn a_program_of_another_form_or_chip_is_told_with_the_mend() {
         std::fs::write(dir.join("p4info.bin"), TOFINO1_P4INFO).unwrap();
     });
     assert!(said.contains("\"ids\", it has no table service_id_v4; change target.program"), "{said}");
+    let another_chip = |dir: PathBuf, name: &str| {
+        format!(
+            "target.tofino.files: {}: for tofino1, not for tofino2; change target.tofino.chip, or name the directory of that \
+             chip",
+            dir.join(name).display()
+        )
+    };
     let (dir, said) = refusal(Form::Ids, Chip::Tofino2, |_| {});
-    let expected = format!(
-        "target.tofino.files: {}: for tofino1, not for tofino2; change target.tofino.chip, or name the directory of that \
-         chip",
-        dir.join("context.json").display()
-    );
-    assert_eq!(said, expected);
+    assert_eq!(said, another_chip(dir, "p4info.bin"));
+    // Files of both, mixed.
+    let (dir, said) = refusal(Form::Ids, Chip::Tofino2, |dir| {
+        std::fs::write(dir.join("p4info.bin"), TOFINO2_IDS_P4INFO).unwrap();
+    });
+    assert_eq!(said, another_chip(dir, "context.json"));
+    let (_, said) = refusal(Form::Ids, Chip::Tofino1, |dir| {
+        std::fs::write(dir.join("p4info.bin"), BMV2_IDS_P4INFO).unwrap();
+    });
+    assert!(said.contains("p4info.bin: for v1model, not for tofino1;"), "{said}");
 }

@@ -4,7 +4,7 @@
 //! each entry's last hit, where it tells that. Where it does not, counters must not have moved between two looks that are
 //! the timeout apart; for a worker's question a session that was never hit counts as looked at when it was installed, since
 //! the worker knows of the time before. Notices only say when it is worth looking: a lost one
-//! costs time, a repeated one a read. By ids the entry that outbound packets find counts and ages for both directions.
+//! costs time, a repeated one a read. Where entries do not count, the time since their last hit alone decides. By ids the entry that outbound packets find counts and ages for both directions.
 
 use fullnat::offload::{AnyEnds, Counted, Verdict};
 use hashbrown::HashMap;
@@ -136,8 +136,10 @@ impl Book {
         // A worker's clock and this one do not tick together.
         let enough = session.idle_ms - session.idle_ms / 16;
         let long_since = |moment: Moment| began.ms_since(moment) >= enough;
-        let still =
-            !session.moved && session.moved_at.is_none_or(long_since) && (checked || long_since(session.installed_at));
+        let still = self.config.counts
+            && !session.moved
+            && session.moved_at.is_none_or(long_since)
+            && (checked || long_since(session.installed_at));
         let watched = self.flows.watched(&session.ends);
         session.notices = session.quiet;
         let counted = session.tell();

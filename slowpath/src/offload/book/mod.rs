@@ -67,6 +67,8 @@ pub struct BookConfig {
     pub unknown_is_full: bool,
     /// Operations that may be under way.
     pub operations: usize,
+    /// Entries count.
+    pub counts: bool,
 }
 
 /// How far something is that entries name: a next hop, or an entry of a small table.

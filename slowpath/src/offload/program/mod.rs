@@ -135,6 +135,12 @@ pub enum ProgramError {
         /// The chip it is for.
         found: String,
     },
+    /// It would never be known which sessions are idle.
+    #[error(
+        "the program's flow entries do not count, and have no idle timeouts that the target takes: nobody could tell which \
+         sessions are idle; compile it with counters, or set target.tofino.idle_timeouts where the server takes them"
+    )]
+    Silent,
     /// The compiled program is not what the compiler writes.
     #[error("target.tofino.files: {}: {source}; `make p4 ARCH=tna` with CAROM_TOFINO_OUT writes it", dir.display())]
     Pack {

@@ -29,6 +29,14 @@ impl Chip {
         }
     }
 
+    /// As P4Info calls the architecture of its programs.
+    fn arch(self) -> &'static str {
+        match self {
+            Chip::Tofino1 => "tna",
+            Chip::Tofino2 => "t2na",
+        }
+    }
+
     /// As the assembler calls it, also in the name of the binary.
     fn target(self) -> &'static str {
         match self {
@@ -53,9 +61,9 @@ impl Program {
     /// A file is missing, or is not of this chip or of a program of this form.
     pub fn tofino(form: Form, chip: Chip, dir: &Path, pipes: Option<u32>) -> Result<Self, ProgramError> {
         let (path, p4info) = read(dir, "p4info.bin")?;
-        check_tables(path, p4info.clone(), form)?;
+        check_p4info(path, p4info.clone(), form, chip)?;
         let (path, context) = read(dir, "context.json")?;
-        check_chip(path, &context, chip)?;
+        check_context(path, &context, chip)?;
         let form_of_config = match pipes {
             None => TofinoForm::Lengths,
             Some(pipes) => {
@@ -84,9 +92,9 @@ fn strange_file(path: PathBuf, what: &str) -> ProgramError {
     ProgramError::File { path, source: io::Error::new(io::ErrorKind::InvalidData, what) }
 }
 
-/// The tables of P4Info are those of such a program. What keys and actions are made of is bound to their ids, which are given
-/// once.
-fn check_tables(path: PathBuf, p4info: Bytes, form: Form) -> Result<(), ProgramError> {
+/// P4Info is of such a program for this chip: its tables are those. What keys and actions are made of is bound to their ids, which
+/// are given once.
+fn check_p4info(path: PathBuf, p4info: Bytes, form: Form, chip: Chip) -> Result<(), ProgramError> {
     let Ok(p4info) = P4Info::decode(p4info) else { return Err(strange_file(path, "it is no P4Info")) };
     let tables = || p4info.tables.iter().filter_map(|table| table.preamble.as_ref());
     let what = if let Some(Table { name, .. }) =
@@ -96,20 +104,25 @@ fn check_tables(path: PathBuf, p4info: Bytes, form: Form) -> Result<(), ProgramE
     } else if let Some(table) = tables().find(|table| !form.tables().iter().any(|wanted| wanted.id == table.id)) {
         format!("it has a table {}", table.name)
     } else {
-        return Ok(());
+        let arch = p4info.pkg_info.as_ref().map_or("", |info| &info.arch);
+        return check_chip(path, arch, chip, Chip::arch);
     };
     Err(ProgramError::Tables { path, form: form.name(), what })
 }
 
-fn check_chip(path: PathBuf, context: &[u8], chip: Chip) -> Result<(), ProgramError> {
+fn check_context(path: PathBuf, context: &[u8], chip: Chip) -> Result<(), ProgramError> {
     // What is no JSON at all is told of when the program is packed.
     let json: serde_json::Value = serde_json::from_slice(context).unwrap_or_default();
-    match json.get("target").and_then(serde_json::Value::as_str) {
-        Some(target) if target != chip.target() => {
-            let named = [Chip::Tofino1, Chip::Tofino2].into_iter().find(|chip| chip.target() == target);
-            let found = named.map_or(target, |chip| chip.name()).to_owned();
-            Err(ProgramError::Chip { path, expected: chip.name(), found })
-        }
-        _ => Ok(()),
+    let target = json.get("target").and_then(serde_json::Value::as_str).unwrap_or_default();
+    check_chip(path, target, chip, Chip::target)
+}
+
+/// What a file says it is for is this chip, as that is called there. It may say nothing.
+fn check_chip(path: PathBuf, found: &str, chip: Chip, called: fn(Chip) -> &'static str) -> Result<(), ProgramError> {
+    if found.is_empty() || found == called(chip) {
+        return Ok(());
     }
+    let other = [Chip::Tofino1, Chip::Tofino2].into_iter().find(|chip| called(*chip) == found);
+    let found = other.map_or_else(|| found.to_owned(), |chip| chip.name().to_owned());
+    Err(ProgramError::Chip { path, expected: chip.name(), found })
 }

@@ -29,16 +29,17 @@ use fullnat::offload::{Request, Threshold, Verdict};
 use fullnat::plan::Plan;
 use runtime_client::pipeline::{Brought, Pipeline};
 use runtime_client::write::{Settled, Writer};
-use runtime_client::{Client, Config, ConnectError, ElectionId, Event, Events, Role};
+use runtime_client::{Client, Config, ElectionId, Event, Events, Role};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::book::{Book, BookConfig, Moment, Reach};
 use super::flows::{Flows, Ids, Need};
-use super::program::{DeviceProgram, Form};
+use super::program::{DeviceProgram, Form, ProgramError};
 use super::replica::{Ports, Replica};
 use super::strays::Strays;
-use super::{Ask, Ring, Rings, Settings, Tuning, wire};
+use super::wire::{self, Tells};
+use super::{Ask, Ring, Rings, Settings, StartError, Tuning};
 use adopt::labelled;
 use link::Stage;
 use reads::{Done, Scan};
@@ -63,8 +64,8 @@ pub(super) struct Task {
     neighbors: Arc<Neighbors>,
     gate: Arc<fullnat::offload::Gate>,
     rings: Vec<Queue>,
-    /// Flow entries may have idle timeouts, and know when they were last hit.
-    ages: bool,
+    /// What the target can tell of flow entries; with idle timeouts only if it takes them.
+    tells: Tells,
     /// Whose turn it is to be first.
     first_ring: usize,
     asks: mpsc::Receiver<Ask>,
@@ -132,7 +133,7 @@ impl Task {
         rings: Rings,
         asks: mpsc::Receiver<Ask>,
         fills: watch::Sender<u64>,
-    ) -> Result<Self, ConnectError> {
+    ) -> Result<Self, StartError> {
         let (client, events) = Client::start(Config {
             role: Role::named(settings.role.clone()),
             election_id: Some(ElectionId(settings.election_id.into())),
@@ -143,7 +144,11 @@ impl Task {
         settings.write.pending = settings.write.pending.max(2 * settings.write.batch);
         let writer = client.writer(settings.write.clone());
         let form = settings.program.form;
-        let ages = settings.idle_timeouts && report::flows_age(&pipeline.p4info, form);
+        let tells = report::flows_tell(&pipeline.p4info, form);
+        let tells = Tells { ages: tells.ages && settings.idle_timeouts, ..tells };
+        if !tells.counts && !tells.ages {
+            return Err(ProgramError::Silent.into());
+        }
         let flows = match form {
             Form::Plain => Flows::Plain,
             Form::Ids => Flows::ByIds(Box::new(Ids::new(report::id_room(&pipeline.p4info)))),
@@ -154,6 +159,7 @@ impl Task {
             size: report::flow_sizes(&pipeline.p4info, form),
             unknown_is_full: settings.program.kind.says_unknown_when_full(),
             operations: settings.write.pending / 2,
+            counts: tells.counts,
         };
         let book = Book::new(config, flows);
         let ports = Ports {
@@ -165,7 +171,7 @@ impl Task {
         let queue = |ring| Queue { ring, late: Default::default() };
         rings.gate.hold(settings.placement.is_some());
         Ok(Task {
-            ages,
+            tells,
             replica: Replica::new(ports, &plan),
             holding: settings.placement.is_some(),
             strays: None,
@@ -225,6 +231,8 @@ impl Task {
         self.follow_ids();
         self.follow_nexthops();
         self.write(now);
+        // Ids whose entries are gone are free before the gate opens, or the first that come would be refused.
+        self.follow_ids();
         self.look(now);
         self.deliver();
         self.set_gate();

@@ -31,7 +31,7 @@ impl Task {
         while self.writer.room() >= LONGEST
             && let Some(write) = self.book.next_write()
         {
-            submit(&mut self.writer, self.book.flows(), &write, self.ages);
+            submit(&mut self.writer, self.book.flows(), &write, self.tells.ages);
         }
     }
 

@@ -20,7 +20,7 @@ use crate::offload::book::{Found, Look, Moment, SessionId};
 use crate::offload::flows::{FlowKey, Flows};
 use crate::offload::replica::row_of;
 use crate::offload::strays::Strays;
-use crate::offload::wire;
+use crate::offload::wire::{self, Tells};
 
 /// Sessions of one read request: two entries each.
 const SESSIONS: usize = 128;
@@ -84,9 +84,9 @@ impl Task {
             }
             let keys = sessions.iter().flat_map(|(_, ends)| keys_of(self.book.flows(), ends)).collect();
             let ids = sessions.into_iter().map(|(id, _)| id).collect();
-            let (client, ages, patience) = (self.client.clone(), self.ages, self.settings.write.timeout);
+            let (client, tells, patience) = (self.client.clone(), self.tells, self.settings.write.timeout);
             self.looks_under_way += 1;
-            self.jobs.spawn(async move { Done::Looked(look, ids, read_flows(&client, keys, ages, patience).await) });
+            self.jobs.spawn(async move { Done::Looked(look, ids, read_flows(&client, keys, tells, patience).await) });
         }
     }
 
@@ -108,7 +108,8 @@ impl Task {
         }
         let (sender, chunks) = mpsc::channel(CHUNKS);
         // What a session had in an earlier life is not news of this one.
-        let (client, counted) = (self.client.clone(), self.strays.is_some() && of == Of::Flows);
+        let counted = self.tells.counts && self.strays.is_some() && of == Of::Flows;
+        let client = self.client.clone();
         // It ends when nobody takes its chunks any more.
         tokio::spawn(async move {
             let end = match read_tables(&client, &tables, counted, &sender).await {
@@ -186,12 +187,12 @@ impl Task {
         let offloaded: Vec<_> = ids.filter_map(|id| Some((id, self.book.offloaded(id)?))).collect();
         let keys: Vec<FlowKey> = offloaded.iter().flat_map(|(_, ends)| keys_of(self.book.flows(), ends)).collect();
         let ids = offloaded.into_iter().map(|(id, _)| id).collect();
-        let (client, ages, patience) = (self.client.clone(), self.ages, self.settings.write.timeout);
+        let (client, tells, patience) = (self.client.clone(), self.tells, self.settings.write.timeout);
         self.jobs.spawn(async move {
             let mut found = Vec::with_capacity(keys.len());
             for part in keys.chunks(2 * SESSIONS) {
                 // What cannot be read is left out.
-                found.extend(read_flows(&client, part.to_vec(), ages, patience).await.unwrap_or_default());
+                found.extend(read_flows(&client, part.to_vec(), tells, patience).await.unwrap_or_default());
             }
             Done::News(ids, found, answer)
         });
@@ -227,20 +228,20 @@ fn keys_of(flows: &Flows, ends: &fullnat::offload::AnyEnds) -> [FlowKey; 2] {
     [Inbound, Outbound].map(|direction| flows.key(ends, direction))
 }
 
-/// Reads entries with their counters, and with the time since their last hit where the target has that.
+/// Reads entries with what the target tells of them.
 async fn read_flows(
     client: &Client,
     keys: Vec<FlowKey>,
-    last_hit: bool,
+    tells: Tells,
     patience: Duration,
 ) -> Result<Vec<Found>, RequestError> {
     let read = async {
-        match read_with(client, &keys, last_hit).await {
+        match read_with(client, &keys, tells).await {
             // It has idle timeouts and does not tell.
             Err(RequestError::Refused(refusal))
-                if last_hit && matches!(refusal.code, Code::Unimplemented | Code::InvalidArgument) =>
+                if tells.ages && matches!(refusal.code, Code::Unimplemented | Code::InvalidArgument) =>
             {
-                read_with(client, &keys, false).await
+                read_with(client, &keys, Tells { ages: false, ..tells }).await
             }
             other => other,
         }
@@ -248,8 +249,8 @@ async fn read_flows(
     timeout(patience, read).await.unwrap_or(Err(RequestError::NotConnected))
 }
 
-async fn read_with(client: &Client, keys: &[FlowKey], last_hit: bool) -> Result<Vec<Found>, RequestError> {
-    let mut reading = client.read_entities::<TableEntry>(wire::look_at(keys, last_hit)).await?;
+async fn read_with(client: &Client, keys: &[FlowKey], tells: Tells) -> Result<Vec<Found>, RequestError> {
+    let mut reading = client.read_entities::<TableEntry>(wire::look_at(keys, tells)).await?;
     let mut found = Vec::with_capacity(keys.len());
     while let Some(entries) = reading.next().await? {
         found.extend(entries.iter().filter_map(wire::found));

@@ -19,6 +19,7 @@ use crate::offload::book::Family;
 use crate::offload::flows::{Flows, IdRoom};
 use crate::offload::program::Form;
 use crate::offload::stats::{Status, TableStatus};
+use crate::offload::wire::Tells;
 
 /// The switch's own counters are waited for this long.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -42,11 +43,13 @@ fn size(p4info: &P4Info, table: &Table) -> u64 {
     size.filter(|size| *size > 0).unwrap_or(table.size)
 }
 
-/// Whether entries of the flow tables may have idle timeouts, by P4Info. Where they may not, one that has is an error.
-pub(super) fn flows_age(p4info: &P4Info, form: Form) -> bool {
+/// Whether entries of the flow tables count and may have idle timeouts, by P4Info.
+pub(super) fn flows_tell(p4info: &P4Info, form: Form) -> Tells {
+    let watched = || form.flow_tables().iter().filter(|table| Flows::is_watched(table));
     let notifies = IdleTimeoutBehavior::NotifyControl as i32;
     let ages = |table| find(p4info, table).is_some_and(|table| table.idle_timeout_behavior == notifies);
-    form.flow_tables().iter().filter(|table| Flows::is_watched(table)).all(ages)
+    let counts = |table: &Table| p4info.direct_counters.iter().any(|counter| counter.direct_table_id == table.id);
+    Tells { counts: watched().all(counts), ages: watched().all(ages) }
 }
 
 fn find<'a>(p4info: &'a P4Info, table: &Table) -> Option<&'a p4info::Table> {
@@ -164,7 +167,8 @@ async fn counter(
 
 #[cfg(test)]
 mod tests {
-    use carom_p4::artifacts::{BMV2_IDS_P4INFO, BMV2_P4INFO, PNA_P4INFO};
+    use carom_p4::ConnectionV4Key;
+    use carom_p4::artifacts::{BMV2_IDS_P4INFO, BMV2_P4INFO, PNA_P4INFO, TOFINO2_IDS_P4INFO};
     use prost::Message;
 
     use super::*;
@@ -172,13 +176,26 @@ mod tests {
     #[test]
     fn p4info_tells_room_and_ageing() {
         let info = |bytes: &[u8]| P4Info::decode(bytes).expect("a committed artifact");
-        for (info, form, sizes, ages) in [
-            (info(BMV2_P4INFO), Form::Plain, [131_072, 65_536], true),
-            (info(BMV2_IDS_P4INFO), Form::Ids, [131_072, 65_536], true),
-            (info(PNA_P4INFO), Form::Plain, [131_072, 65_536], false),
-            (P4Info::default(), Form::Plain, [131_072, 65_536], false),
+        let mut uncounted = info(BMV2_IDS_P4INFO);
+        uncounted.direct_counters.retain(|counter| counter.direct_table_id != ConnectionV4Key::TABLE.id);
+        for (info, form, counts, ages) in [
+            (info(BMV2_P4INFO), Form::Plain, true, true),
+            (info(BMV2_IDS_P4INFO), Form::Ids, true, true),
+            (info(TOFINO2_IDS_P4INFO), Form::Ids, true, true),
+            (info(PNA_P4INFO), Form::Plain, true, false),
+            (uncounted, Form::Ids, false, true),
+            (P4Info::default(), Form::Plain, false, false),
         ] {
-            assert_eq!((flow_sizes(&info, form), flows_age(&info, form)), (sizes, ages));
+            assert_eq!(flows_tell(&info, form), Tells { counts, ages });
+        }
+        let usual = [131_072, 65_536];
+        for (info, form) in [
+            (info(BMV2_P4INFO), Form::Plain),
+            (info(BMV2_IDS_P4INFO), Form::Ids),
+            (info(PNA_P4INFO), Form::Plain),
+            (P4Info::default(), Form::Plain),
+        ] {
+            assert_eq!(flow_sizes(&info, form), usual);
         }
         let room = IdRoom { services: 1024, pairs: 16_384 };
         assert_eq!(id_room(&info(BMV2_IDS_P4INFO)), room);

@@ -147,14 +147,16 @@ pub struct Counters {
     pub offload: Offload,
     drops: [Counter; DropReason::SLOTS],
     punts: [Counter; PUNT_REASONS],
+    /// Of ids that there is no room for.
+    unknown: Traffic,
     services: Box<[Traffic]>,
     servers: Box<[Traffic]>,
 }
 
 impl Counters {
-    /// Zeroed counters with room for so many services and servers; traffic of ids beyond is counted in the last slot.
+    /// Zeroed counters with room for so many services and servers; traffic of ids beyond is counted together.
     pub fn new(services: usize, servers: usize) -> Self {
-        let traffic = |n: usize| (0..n.max(1)).map(|_| Traffic::default()).collect();
+        let traffic = |n: usize| (0..n).map(|_| Traffic::default()).collect();
         Counters {
             rx_packets: Counter::default(),
             rx_bytes: Counter::default(),
@@ -187,6 +189,7 @@ impl Counters {
             offload: Offload::default(),
             drops: std::array::from_fn(|_| Counter::default()),
             punts: std::array::from_fn(|_| Counter::default()),
+            unknown: Traffic::default(),
             services: traffic(services),
             servers: traffic(servers),
         }
@@ -217,12 +220,12 @@ impl Counters {
     /// Traffic of a service.
     #[inline(always)]
     pub fn service(&self, id: ServiceId) -> &Traffic {
-        &self.services[usize::from(id.0).min(self.services.len() - 1)]
+        self.services.get(usize::from(id.0)).unwrap_or(&self.unknown)
     }
 
     /// Traffic of a real server.
     #[inline(always)]
     pub fn server(&self, id: ServerId) -> &Traffic {
-        &self.servers[usize::from(id.0).min(self.servers.len() - 1)]
+        self.servers.get(usize::from(id.0)).unwrap_or(&self.unknown)
     }
 }

@@ -9,7 +9,6 @@ use crate::wire::Mac;
 /// Marks an entry that is nobody's, in its holder count.
 const DEAD: u32 = 1 << 31;
 
-const MAC_BITS: u64 = (1 << 48) - 1;
 const STATE_SHIFT: u32 = 48;
 /// Set in the state codes that have a usable MAC address.
 const HAS_MAC: u64 = 8 << STATE_SHIFT;
@@ -57,7 +56,7 @@ impl State {
             State::Static => 10,
         };
         let [a, b, c, d, e, f] = mac.0;
-        code << STATE_SHIFT | u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+        code << STATE_SHIFT | u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
     }
 
     pub(super) fn of(word: u64) -> State {
@@ -75,7 +74,7 @@ pub(super) fn mac_of(word: u64) -> Option<Mac> {
     if word & HAS_MAC == 0 {
         return None;
     }
-    let [_, _, a, b, c, d, e, f] = (word & MAC_BITS).to_be_bytes();
+    let [a, b, c, d, e, f, _, _] = word.to_le_bytes();
     Some(Mac([a, b, c, d, e, f]))
 }
 

@@ -78,7 +78,7 @@ pub fn flow_v4(frame: &[u8]) -> Option<Flow<Ipv4Addr>> {
     let fragment = u16::from_be_bytes([ip[ipv4::FRAGMENT], ip[ipv4::FRAGMENT + 1]]) & ipv4::IS_FRAGMENT;
     let (src, dst) = (Ipv4Addr::read(&ip[ipv4::SRC..]), Ipv4Addr::read(&ip[ipv4::DST..]));
     // EtherType 0x0800, version 4 and 20 bytes of header.
-    if u32::from_le_bytes([head[12], head[13], head[14], 0]) != 0x45_0008
+    if u32::from_le_bytes([head[12], head[13], head[14], head[15]]) & 0xff_ffff != 0x45_0008
         || fragment != 0
         || !checksum::ipv4_header_is_right(ip)
         || ipv4::is_never_forwarded(src)

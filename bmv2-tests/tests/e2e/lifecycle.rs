@@ -78,7 +78,9 @@ fn shows_what_it_does() {
             sessions.iter().find(|session| session["client"] == own.as_str()).expect("each connection is listed");
         assert_eq!(found["vip"], service.to_string());
         assert_eq!(found["service"], "http");
-        assert!(found["packets_in"].as_u64().unwrap() >= 3, "{found}");
+        // What a switch counted by ids is all outbound.
+        let packets = ["packets_in", "packets_out"].map(|way| found[way].as_u64().unwrap());
+        assert!(packets[0] >= 2 && packets[0] + packets[1] >= 5, "{found}");
     }
     for (filter, count) in
         [("10.10.0.2", 10), ("10.10.0.0/24", 10), ("10.10.0.3", 0), ("fd10::/64", 0)].map(|(c, n)| (["--client", c], n))

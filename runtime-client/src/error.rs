@@ -6,6 +6,7 @@ use tonic::Status;
 
 use crate::Code;
 use crate::election::Standing;
+use crate::read::Malformed;
 
 /// A target's "no".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,12 @@ pub enum RequestError {
 impl From<Status> for RequestError {
     fn from(status: Status) -> Self {
         if may_have_happened(&status) { Self::Unanswered(status.into()) } else { Self::Refused(status.into()) }
+    }
+}
+
+impl From<Malformed> for RequestError {
+    fn from(malformed: Malformed) -> Self {
+        Self::Unanswered(Refusal::new(Code::Internal, malformed.to_string()))
     }
 }
 

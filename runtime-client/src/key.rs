@@ -26,19 +26,32 @@ impl EntryKey {
         }
         Self(bytes.into())
     }
+
+    /// The identity of an entry of which all fields match exactly, these in the order of their ids.
+    #[cfg(feature = "fake-target")]
+    pub(crate) fn of_exact<'a>(table_id: u32, fields: impl Iterator<Item = (u32, &'a [u8])>) -> Self {
+        let mut bytes = Vec::with_capacity(128);
+        bytes.extend(table_id.to_be_bytes());
+        // No priority, and no default entry.
+        bytes.extend([0; 5]);
+        fields.for_each(|(id, value)| push_values(id, 1, &[value], 0, &mut bytes));
+        Self(bytes.into())
+    }
+}
+
+fn push_values(id: u32, kind: u8, values: &[&[u8]], number: i32, bytes: &mut Vec<u8>) {
+    bytes.extend(id.to_be_bytes());
+    bytes.push(kind);
+    bytes.extend(number.to_be_bytes());
+    for value in values {
+        let value = canonical(value);
+        bytes.extend((value.len() as u32).to_be_bytes());
+        bytes.extend(value);
+    }
 }
 
 fn push_field(field: &FieldMatch, bytes: &mut Vec<u8>) {
-    let mut push = |kind: u8, values: &[&[u8]], number: i32| {
-        bytes.extend(field.field_id.to_be_bytes());
-        bytes.push(kind);
-        bytes.extend(number.to_be_bytes());
-        for value in values {
-            let value = canonical(value);
-            bytes.extend((value.len() as u32).to_be_bytes());
-            bytes.extend(value);
-        }
-    };
+    let mut push = |kind, values: &[&[u8]], number| push_values(field.field_id, kind, values, number, bytes);
     match &field.field_match_type {
         Some(FieldMatchType::Exact(exact)) => push(1, &[&exact.value], 0),
         Some(FieldMatchType::Ternary(ternary)) => push(2, &[&ternary.value, &ternary.mask], 0),

@@ -27,12 +27,13 @@
 //! - [`Client`] keeps a connection up, stands for election, and knows at any time where it stands ([`Standing`]).
 //! - [`Client::bring_up`] sees to it that the target runs a program, and keeps one that runs already.
 //! - [`write::Writer`] batches updates and tells what became of each.
-//! - [`Client::read`] streams entries, [`Events`] brings packets and notices.
+//! - [`Client::read`] streams entries, [`Client::look_up`] is for many whose keys are known, [`Events`] brings packets and notices.
 //! - `target` (feature `target`) is what a target needs of the same standard: the arbitration.
 //! - `fake` (feature `fake-target`) is a target in the same process, with faults on demand.
 
 mod backoff;
 mod client;
+mod codec;
 mod connect;
 mod election;
 mod error;
@@ -56,4 +57,4 @@ pub use connect::{Address, Tls};
 pub use election::{ElectionId, Role, Standing};
 pub use error::{ConnectError, PacketError, PipelineError, Refusal, RequestError, SubmitError};
 pub use key::{Change, EntryKey, difference};
-pub use read::{FromEntity, Query, Reading};
+pub use read::{FromEntity, Lookup, Malformed, Page, Pages, Query, Reading, SeenEntry};

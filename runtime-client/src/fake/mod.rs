@@ -3,6 +3,7 @@
 
 mod cable;
 mod chaos;
+mod reads;
 mod sample;
 mod schema;
 mod service;
@@ -26,10 +27,10 @@ pub use sample::sample_p4info;
 
 use crate::connect::Address;
 use crate::proto::p4::config::v1::P4Info;
-use crate::proto::p4::v1::p4_runtime_server::P4RuntimeServer;
 use crate::proto::p4::v1::{PacketIn, PacketOut, TableEntry};
 use crate::target::Controlled;
 use cable::Cable;
+use reads::Reads;
 use service::Service;
 use state::State;
 
@@ -124,7 +125,7 @@ impl FakeTarget {
             stream.set_nodelay(true)?;
             Ok::<_, io::Error>(Cable::new(stream, &lock(&all)))
         });
-        let api = P4RuntimeServer::new(service.clone()).max_decoding_message_size(LONGEST_MESSAGE);
+        let api = Reads::new(service.clone());
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         tokio::spawn(server.add_service(api).serve_with_incoming_shutdown(incoming, stopped));

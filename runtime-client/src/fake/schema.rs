@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::Code;
+use crate::key::EntryKey;
 use crate::proto::p4::config::v1::match_field::{Match, MatchType};
 use crate::proto::p4::config::v1::table::IdleTimeoutBehavior;
 use crate::proto::p4::config::v1::{P4Info, Table, action_ref::Scope};
@@ -97,6 +98,24 @@ impl Schema {
             return Err(invalid("a priority exactly where keys can overlap"));
         }
         Ok(())
+    }
+
+    /// The key of an entry with these fields, all of them exact, if it is a good one; [`check_key`](Self::check_key) says what
+    /// is wrong with another.
+    pub fn exact_key<'a, F>(&self, table_id: u32, fields: F) -> Option<EntryKey>
+    where
+        F: Iterator<Item = (u32, &'a [u8])> + Clone,
+    {
+        let table = self.tables.get(&table_id).filter(|table| !table.fixed)?;
+        let mut given = fields.clone();
+        // In the order of P4Info, which is that of controllers.
+        let good = table.fields.iter().all(|field| {
+            given.next().is_some_and(|(id, value)| {
+                (id, field.kind) == (field.id, MatchType::Exact) && used(value).is_some_and(|used| used <= field.bits)
+            })
+        });
+        let ordered = table.fields.is_sorted_by_key(|field| field.id);
+        (good && ordered && given.next().is_none()).then(|| EntryKey::of_exact(table_id, fields))
     }
 
     /// Checks what is not the key, and makes its byte strings canonical.
@@ -197,13 +216,17 @@ impl Field {
     }
 }
 
+/// Bits of a byte string's number; none: it is empty.
+fn used(value: &[u8]) -> Option<u32> {
+    let short = canonical(value);
+    short.first().map(|first| short.len() as u32 * 8 - first.leading_zeros())
+}
+
 /// Makes a byte string canonical if it fits so many bits (P4Runtime, "Bytestrings").
 fn fit(value: &mut prost::bytes::Bytes, bits: u32) -> Result<(), Error> {
-    let short = canonical(value);
-    let used = short.first().map(|first| short.len() as u32 * 8 - first.leading_zeros());
-    match used {
+    match used(value) {
         Some(used) if used <= bits => {
-            let zeros = value.len() - short.len();
+            let zeros = value.len() - canonical(value).len();
             if zeros > 0 {
                 *value = value.slice(zeros..);
             }

@@ -2,11 +2,8 @@
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use futures_util::Stream;
-use tokio::sync::mpsc;
-use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TlsConnectInfo;
 use tonic::{Request, Response, Status, Streaming};
@@ -16,17 +13,11 @@ use super::state::State;
 use crate::proto::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
 use crate::proto::p4::v1::p4_runtime_server::P4Runtime;
 use crate::proto::p4::v1::{
-    CapabilitiesRequest, CapabilitiesResponse, Entity, ForwardingPipelineConfig, GetForwardingPipelineConfigRequest,
+    CapabilitiesRequest, CapabilitiesResponse, ForwardingPipelineConfig, GetForwardingPipelineConfigRequest,
     GetForwardingPipelineConfigResponse, ReadRequest, ReadResponse, SetForwardingPipelineConfigRequest,
     SetForwardingPipelineConfigResponse, StreamMessageRequest, WriteRequest, WriteResponse,
 };
 use crate::target::{Messages, hear, pack_errors};
-
-/// Entities of one message of a read.
-const READ_CHUNK: usize = 128;
-
-/// Messages of a read that wait for the client; the rest waits behind them.
-const READ_QUEUE: usize = 2;
 
 #[derive(Clone)]
 pub(super) struct Service {
@@ -41,33 +32,11 @@ impl Service {
 }
 
 /// What cuts the connection a request came on.
-fn cutter<T>(request: &Request<T>) -> CancellationToken {
+pub(super) fn cutter<T>(request: &Request<T>) -> CancellationToken {
     let extensions = request.extensions();
     let plain = extensions.get::<Cut>();
     let cut = plain.or_else(|| extensions.get::<TlsConnectInfo<Cut>>().map(TlsConnectInfo::get_ref));
     cut.map(|cut| cut.0.clone()).unwrap_or_default()
-}
-
-/// Sends a read's answer no faster than the client takes it.
-async fn send_read(
-    found: Vec<Entity>,
-    sender: mpsc::Sender<Result<ReadResponse, Status>>,
-    cut: Option<CancellationToken>,
-) {
-    let mut found = found.into_iter();
-    let mut sent = 0;
-    loop {
-        let entities: Vec<Entity> = found.by_ref().take(READ_CHUNK).collect();
-        if entities.is_empty() || sender.send(Ok(ReadResponse { entities })).await.is_err() {
-            return;
-        }
-        sent += 1;
-        if let (1, Some(cut)) = (sent, &cut) {
-            // Long enough for the message to leave.
-            tokio::time::sleep(Duration::from_millis(2)).await;
-            return cut.cancel();
-        }
-    }
 }
 
 #[tonic::async_trait]
@@ -108,16 +77,8 @@ impl P4Runtime for Service {
         }
     }
 
-    async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        let cutter = cutter(&request);
-        let (found, cut) = {
-            let mut state = self.lock();
-            let share = state.dice.chaos.cut_read;
-            (state.read(request.into_inner())?, state.dice.hits(share))
-        };
-        let (sender, receiver) = mpsc::channel(READ_QUEUE);
-        tokio::spawn(send_read(found, sender, cut.then_some(cutter)));
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    async fn read(&self, _: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
+        Err(Status::internal("`Reads` answers these"))
     }
 
     async fn set_forwarding_pipeline_config(

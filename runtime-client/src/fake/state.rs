@@ -1,6 +1,9 @@
 //! What a fake target knows, behind one lock: requests are applied one after the other, which is one of the orders the
 //! standard allows.
 
+use prost::Message;
+use prost::bytes::Bytes;
+use prost::encoding::message;
 use tonic::Status;
 
 use super::chaos::{CutAt, Dice, Lie};
@@ -13,10 +16,18 @@ use crate::proto::google::rpc;
 use crate::proto::p4::v1::set_forwarding_pipeline_config_request::Action;
 use crate::proto::p4::v1::stream_message_response::Update as Theirs;
 use crate::proto::p4::v1::{
-    Entity, Error, ForwardingPipelineConfig, IdleTimeoutNotification, PacketIn, PacketOut, ReadRequest,
+    Entity, Error, ForwardingPipelineConfig, IdleTimeoutNotification, PacketIn, PacketOut,
     SetForwardingPipelineConfigRequest, Update, WriteRequest, forwarding_pipeline_config,
 };
+use crate::read::fields::fields;
+use crate::read::{number, table_entry};
 use crate::target::{Arbitration, Controlled, Notices, PacketRefusal, StreamId, Streams};
+
+/// Numbers of fields of `ReadRequest`.
+mod read {
+    pub const DEVICE_ID: u32 = 1;
+    pub const ENTITIES: u32 = 2;
+}
 
 /// Entries of one notice at most.
 const NOTICE: usize = 100;
@@ -132,18 +143,39 @@ impl State {
         }
     }
 
-    pub fn read(&self, request: ReadRequest) -> Result<Vec<Entity>, Status> {
-        if request.device_id != self.config.device_id {
-            return Err(Status::not_found(format!("no device {}", request.device_id)));
+    /// The answer to an encoded `ReadRequest`: encoded `ReadResponse`s of at most so many entities each.
+    pub fn read(&self, request: &[u8], entities: usize) -> Result<Vec<Bytes>, Status> {
+        let malformed = |_| Status::internal("not a valid request");
+        let (mut device_id, mut answer) = (0, Answer::new(entities));
+        let mut patterns = Vec::new();
+        for field in fields(request) {
+            match field.map_err(malformed)? {
+                (read::DEVICE_ID, value) => device_id = value.number().map_err(malformed)?,
+                (read::ENTITIES, value) => patterns.push(value.bytes().map_err(malformed)?),
+                _ => {}
+            }
+        }
+        if device_id != self.config.device_id {
+            return Err(Status::not_found(format!("no device {device_id}")));
         }
         if self.pipeline.is_none() {
             return Err(Status::failed_precondition("no pipeline"));
         }
-        let mut found = Vec::new();
-        for pattern in request.entities {
-            found.append(&mut self.tables.read(pattern, self.now).map_err(|error| status(&error))?);
+        for pattern in patterns {
+            if let Some(entry) = table_entry(pattern).map_err(malformed)?
+                && answer.add(|out| self.tables.read_exact(entry, self.now, out))
+            {
+                continue;
+            }
+            let pattern = Entity::decode(pattern).map_err(|error| Status::internal(error.to_string()))?;
+            for found in self.tables.read(pattern, self.now).map_err(|error| status(&error))? {
+                answer.add(|out| {
+                    message::encode(number::RESPONSE_ENTITIES, &found, out);
+                    true
+                });
+            }
         }
-        Ok(found)
+        Ok(answer.messages())
     }
 
     pub fn set_pipeline(&mut self, request: SetForwardingPipelineConfigRequest) -> Result<(), Status> {
@@ -210,6 +242,45 @@ impl Controlled for State {
         }
         self.packets_out.push(packet);
         Ok(())
+    }
+}
+
+/// Encoded messages of an answer.
+struct Answer {
+    done: Vec<Bytes>,
+    open: Vec<u8>,
+    /// In `open`, and at most.
+    entities: (usize, usize),
+}
+
+impl Answer {
+    fn new(most: usize) -> Self {
+        Self { done: Vec::new(), open: Vec::new(), entities: (0, most) }
+    }
+
+    /// Has an entity appended, if there is one.
+    fn add(&mut self, entity: impl FnOnce(&mut Vec<u8>) -> bool) -> bool {
+        let before = self.open.len();
+        let added = entity(&mut self.open);
+        self.entities.0 += usize::from(self.open.len() > before);
+        if self.entities.0 >= self.entities.1 {
+            self.close();
+        }
+        added
+    }
+
+    fn close(&mut self) {
+        // The next one will be about as long.
+        let next = Vec::with_capacity(self.open.len());
+        self.done.push(std::mem::replace(&mut self.open, next).into());
+        self.entities.0 = 0;
+    }
+
+    fn messages(mut self) -> Vec<Bytes> {
+        if !self.open.is_empty() {
+            self.close();
+        }
+        self.done
     }
 }
 

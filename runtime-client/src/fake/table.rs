@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as Slot;
+use prost::Message;
 
 use super::chaos::{Chaos, Dice};
 use super::schema::{Schema, error};
@@ -13,6 +14,7 @@ use crate::proto::p4::v1::entity::Entity as Kind;
 use crate::proto::p4::v1::table_entry::IdleTimeout;
 use crate::proto::p4::v1::update::Type;
 use crate::proto::p4::v1::{CounterData, DirectCounterEntry, Entity, Error, TableEntry, Update};
+use crate::read::{SeenEntry, number};
 
 /// An entry as it lives in the target.
 #[derive(Debug)]
@@ -154,6 +156,21 @@ impl Tables {
         Ok(rows.map(|row| row.show(&pattern, counters_only, now)).collect())
     }
 
+    /// The answer to a pattern of one entry by its whole key, as an element of `ReadResponse.entities`. False: the pattern is of
+    /// another kind, or not a good one, and [`read`](Self::read) has the answer.
+    pub fn read_exact(&self, pattern: &[u8], now: i64, out: &mut Vec<u8>) -> bool {
+        let Some(pattern) = SeenEntry::exact_only(pattern) else { return false };
+        let Ok(table) = self.schema.table(pattern.table_id) else { return false };
+        if (pattern.counter.is_some() && !table.counter) || (pattern.quiet_ns.is_some() && !table.idle_timeouts) {
+            return false;
+        }
+        let Some(key) = self.schema.exact_key(pattern.table_id, pattern.exact_fields()) else { return false };
+        if let Some(row) = self.rows.get(&pattern.table_id).and_then(|rows| rows.get(&key)) {
+            row.encode(&pattern, now, out);
+        }
+        true
+    }
+
     fn check_pattern(&self, pattern: &mut TableEntry, counters_only: bool) -> Result<(), Error> {
         if pattern.table_id == 0 {
             return Ok(());
@@ -208,6 +225,24 @@ fn hash(key: &EntryKey, bits: u32) -> u64 {
 }
 
 impl Row {
+    /// What [`show`](Self::show) would be, encoded: of an entry that is read by its key no message is built.
+    fn encode(&self, pattern: &SeenEntry<'_>, now: i64, out: &mut Vec<u8>) {
+        use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, message};
+        let counter = pattern.counter.map(|_| self.counter);
+        let time = pattern.quiet_ns.map(|_| IdleTimeout { elapsed_ns: now - self.last_hit });
+        let own = self.entry.encoded_len();
+        let entry = own
+            + counter.map_or(0, |counter| message::encoded_len(number::COUNTER_DATA, &counter))
+            + time.map_or(0, |time| message::encoded_len(number::TIME_SINCE_LAST_HIT, &time));
+        encode_key(number::RESPONSE_ENTITIES, WireType::LengthDelimited, out);
+        encode_varint((1 + encoded_len_varint(entry as u64) + entry) as u64, out);
+        encode_key(number::ENTITY_TABLE_ENTRY, WireType::LengthDelimited, out);
+        encode_varint(entry as u64, out);
+        self.entry.encode_raw(out);
+        counter.inspect(|counter| message::encode(number::COUNTER_DATA, counter, out));
+        time.inspect(|time| message::encode(number::TIME_SINCE_LAST_HIT, time, out));
+    }
+
     fn show(&self, pattern: &TableEntry, counters_only: bool, now: i64) -> Entity {
         if counters_only {
             let table_entry = Some(TableEntry { action: None, idle_timeout_ns: 0, ..self.entry.clone() });

@@ -6,10 +6,10 @@
 
 pub(crate) mod answer;
 mod batch;
-mod codec;
 mod wire;
 mod writer;
 
 pub use answer::Outcome;
+pub(crate) use wire::encode_reader;
 pub use wire::{Action, Entity, Entry, Kind, Match, MatchValue, Param, Update, canonical};
 pub use writer::{Settled, WriteConfig, WriteStats, Writer};

@@ -157,6 +157,7 @@ mod tag {
     }
 
     pub const UPDATES: u8 = with_length(4);
+    pub const READ_ENTITIES: u8 = with_length(2);
     pub const UPDATE_TYPE: u8 = varint(1);
     pub const UPDATE_ENTITY: u8 = with_length(2);
     pub const ENTITY_TABLE_ENTRY: u8 = with_length(2);
@@ -165,7 +166,9 @@ mod tag {
     pub const MATCH: u8 = with_length(2);
     pub const ACTION: u8 = with_length(3);
     pub const PRIORITY: u8 = varint(4);
+    pub const COUNTER_DATA: u8 = with_length(7);
     pub const IDLE_TIMEOUT: u8 = varint(9);
+    pub const TIME_SINCE_LAST_HIT: u8 = with_length(10);
     pub const METADATA: u8 = with_length(11);
 
     pub const FIELD_ID: u8 = varint(1);
@@ -224,6 +227,21 @@ impl Entry<'_> {
         let mut bytes = Vec::new();
         self.write(self.action.map_or(0, |action| action.len()), &mut bytes);
         p4::TableEntry::decode(&bytes[..]).expect("what `write` writes is a valid message, as its tests show")
+    }
+
+    /// Appends this entry as an element of `ReadRequest.entities` that asks for the one with its key.
+    pub(crate) fn encode_pattern(&self, counters: bool, last_hit: bool, out: &mut Vec<u8>) {
+        let key = Entry { table_id: self.table_id, matches: self.matches, priority: self.priority, ..Entry::default() };
+        let asked = [(counters, tag::COUNTER_DATA), (last_hit, tag::TIME_SINCE_LAST_HIT)];
+        let asked = asked.into_iter().filter_map(|(wanted, tag)| wanted.then_some(tag));
+        let entry_len = key.len(0) + asked.clone().map(|_| nested(0)).sum::<usize>();
+        let entity_len = nested(entry_len);
+        out.reserve(nested(entity_len));
+        head(out, tag::READ_ENTITIES, entity_len);
+        head(out, tag::ENTITY_TABLE_ENTRY, entry_len);
+        key.write(0, out);
+        // An empty message is there, and so asks.
+        asked.for_each(|tag| head(out, tag, 0));
     }
 
     /// Bytes of the message; `action` is the length of the action's own message.
@@ -330,6 +348,12 @@ pub(crate) fn encode_sender(device_id: u64, role: &str, election_id: Option<p4::
     rest.encode_raw(out);
 }
 
+/// Appends all of a `ReadRequest` but its patterns.
+pub(crate) fn encode_reader(device_id: u64, role: &str, out: &mut Vec<u8>) {
+    let rest = p4::ReadRequest { device_id, role: role.into(), ..p4::ReadRequest::default() };
+    rest.encode_raw(out);
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::collection::vec;
@@ -371,6 +395,21 @@ mod tests {
                 panic!("not a table entry");
             };
             prop_assert_eq!(read, &message_of(&entry));
+        }
+
+        /// A pattern has the key and what it asks for, and nothing else of the entry.
+        #[test]
+        fn patterns_read_back(entry in owned_entry(), counters: bool, last_hit: bool, role in "[a-z]{0,4}") {
+            let mut body = Vec::new();
+            entry.with(|entry| entry.encode_pattern(counters, last_hit, &mut body));
+            encode_reader(9, &role, &mut body);
+            let read = p4::ReadRequest::decode(&body[..]).expect("valid protobuf");
+            prop_assert_eq!(read.encoded_len(), body.len());
+            prop_assert_eq!((read.device_id, &read.role), (9, &role));
+            let mut query = crate::Query::entry(&message_of(&entry));
+            query = if counters { query.with_counters() } else { query };
+            query = if last_hit { query.with_last_hit() } else { query };
+            prop_assert_eq!(read.entities, vec![query.entity()]);
         }
 
         /// A message goes out as it is.

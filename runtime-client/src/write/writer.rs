@@ -18,9 +18,9 @@ use tonic::Status;
 
 use super::answer::{Answer, Outcome};
 use super::batch::Batch;
-use super::codec;
 use super::wire::{Update, encode_sender};
 use crate::Code;
+use crate::codec;
 use crate::error::SubmitError;
 use crate::link::{Doubt, Link};
 

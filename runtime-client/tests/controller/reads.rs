@@ -2,8 +2,8 @@ use std::time::Duration;
 
 use runtime_client::fake::{FakeConfig, FakeTarget, sample_p4info};
 use runtime_client::proto::p4::v1::{CounterData, TableEntry, table_entry};
-use runtime_client::write::{Outcome, WriteConfig};
-use runtime_client::{Client, Code, Events, Query, RequestError, Standing};
+use runtime_client::write::{Entry, Outcome, WriteConfig};
+use runtime_client::{Client, Code, Events, Lookup, Query, RequestError, Standing};
 
 use crate::common::{FLOW, Flow, NEXT, flows, in_time, primary, settle_all, target};
 
@@ -117,4 +117,43 @@ async fn reads_need_a_connection_and_a_pipeline() {
     drop(target);
     in_time(client.wait_for(|standing| !standing.is_connected())).await;
     assert_eq!(read(&client, Query::table(FLOW)).await, Err(RequestError::NotConnected));
+}
+
+#[tokio::test]
+async fn entries_are_looked_up_by_their_keys() {
+    let (target, client, _events) = filled(1000).await;
+    let hit = Flow::new(300, 307).message();
+    target.hit(&hit, 3, 1800);
+    target.advance(Duration::from_secs(2));
+    for (counters, last_hit) in [(true, true), (true, false), (false, false)] {
+        let mut keys = Lookup::default();
+        // One that is not there among those that are.
+        for key in (0..500).chain([5000]) {
+            Flow::new(key, 0).with(|entry| keys.entry(&entry, counters, last_hit));
+        }
+        let mut pages = in_time(client.look_up(keys)).await.unwrap();
+        let mut found = Vec::new();
+        while let Some(page) = in_time(pages.next()).await.unwrap() {
+            for entry in page.entries() {
+                let entry = entry.unwrap();
+                assert_eq!(entry.table_id, FLOW);
+                let key = entry.exact_fields().map(|(_, value)| value.to_vec()).next().unwrap();
+                found.push((key, entry.counter.map(|counter| counter.packet_count), entry.quiet_ns));
+            }
+        }
+        let key = |key: u32| runtime_client::write::canonical(&key.to_be_bytes()).to_vec();
+        let expected = (0..500).map(|n| {
+            let packets = if n == 300 { 3 } else { 0 };
+            (key(n), counters.then_some(packets), last_hit.then_some(2_000_000_000))
+        });
+        found.sort_unstable();
+        let mut expected: Vec<_> = expected.collect();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    }
+    // Refused as any other read is.
+    let mut keys = Lookup::default();
+    let entry = Entry { table_id: 0x0200_0077, ..Entry::default() };
+    keys.entry(&entry, true, false);
+    assert!(matches!(in_time(client.look_up(keys)).await.err(), Some(RequestError::Refused(_))));
 }

@@ -1,25 +1,19 @@
 //! Entries of the program's tables as the client takes and gives them.
 
-use carom_p4::{
-    Action, Bytes as CanonicalBytes, ConnectionV4Key, Fields, FlowV4Key, FlowV6Key, InboundV4Key, Key, Table,
-};
+use carom_p4::{Action, Bytes as CanonicalBytes, ConnectionV4Key, FlowV4Key, FlowV6Key, InboundV4Key, Key, Table};
 use fullnat::flow::Direction;
 use fullnat::offload::AnyEnds;
-use prost::bytes::BytesMut;
-use runtime_client::proto::p4::v1::entity::Entity as Kind;
-use runtime_client::proto::p4::v1::field_match::{Exact, FieldMatchType};
+use runtime_client::proto::p4::v1::field_match::FieldMatchType;
 use runtime_client::proto::p4::v1::table_action::Type;
-use runtime_client::proto::p4::v1::table_entry::IdleTimeout;
-use runtime_client::proto::p4::v1::{CounterData, Entity, FieldMatch, TableEntry};
+use runtime_client::proto::p4::v1::{CounterData, TableEntry};
 use runtime_client::write::{self, Entry, Match, MatchValue, Param, Update};
+use runtime_client::{Lookup, SeenEntry};
 
 use super::book::{Count, Found};
 use super::flows::{FlowAction, FlowKey, Flows};
 
 /// Most fields of a key and most parameters of an action: those of `flow_v6`.
 const MOST: usize = 12;
-/// Bytes of the longest flow key.
-const KEY_BYTES: usize = 37;
 
 /// Hands over the entry with this key and action, built on the stack.
 pub fn with_entry<K: Key, R>(
@@ -99,15 +93,14 @@ pub fn with_deletes<R>(flows: &Flows, ends: &AnyEnds, f: impl FnOnce(&[Update<'_
 
 /// The key of an entry as it was read; none: it is not of this table.
 pub fn key_of<K: Key>(entry: &TableEntry) -> Option<K> {
-    let field = |field: &FieldMatch| field.field_id;
-    if entry.table_id != K::TABLE.id {
-        return None;
-    }
-    let exact = entry.r#match.iter().filter_map(|m| match &m.field_match_type {
-        Some(FieldMatchType::Exact(exact)) => Some((field(m), &exact.value[..])),
+    if entry.table_id == K::TABLE.id { K::from_fields(exact_fields(entry)).ok() } else { None }
+}
+
+fn exact_fields(entry: &TableEntry) -> impl Iterator<Item = (u32, &[u8])> {
+    entry.r#match.iter().filter_map(|field| match &field.field_match_type {
+        Some(FieldMatchType::Exact(exact)) => Some((field.field_id, &exact.value[..])),
         _ => None,
-    });
-    K::from_fields(exact).ok()
+    })
 }
 
 /// The action of an entry as it was read; none: the table has no such action.
@@ -123,26 +116,39 @@ pub fn action_of<A: Action>(entry: &TableEntry) -> Option<A> {
 
 /// The key of a flow entry as it was read or told of in a notice.
 pub fn flow_key_of(entry: &TableEntry) -> Option<FlowKey> {
-    match entry.table_id {
-        id if id == FlowV4Key::TABLE.id => key_of(entry).map(FlowKey::V4),
-        id if id == FlowV6Key::TABLE.id => key_of(entry).map(FlowKey::V6),
-        id if id == InboundV4Key::TABLE.id => key_of(entry).map(FlowKey::Inbound),
-        id if id == ConnectionV4Key::TABLE.id => key_of(entry).map(FlowKey::Connection),
-        _ => None,
+    flow_key(entry.table_id, exact_fields(entry))
+}
+
+fn flow_key<'a>(table: u32, fields: impl Iterator<Item = (u32, &'a [u8])>) -> Option<FlowKey> {
+    match table {
+        id if id == FlowV4Key::TABLE.id => Key::from_fields(fields).map(FlowKey::V4),
+        id if id == FlowV6Key::TABLE.id => Key::from_fields(fields).map(FlowKey::V6),
+        id if id == InboundV4Key::TABLE.id => Key::from_fields(fields).map(FlowKey::Inbound),
+        id if id == ConnectionV4Key::TABLE.id => Key::from_fields(fields).map(FlowKey::Connection),
+        _ => return None,
     }
+    .ok()
 }
 
 /// A flow entry as it was read.
 pub fn found(entry: &TableEntry) -> Option<Found> {
-    let key = flow_key_of(entry)?;
-    // Counters are signed on the wire and never negative.
+    let quiet_ns = entry.time_since_last_hit.map(|time| time.elapsed_ns);
+    Some(found_of(flow_key_of(entry)?, entry.counter_data, quiet_ns))
+}
+
+/// A flow entry as it was looked up.
+pub fn seen(entry: &SeenEntry<'_>) -> Option<Found> {
+    Some(found_of(flow_key(entry.table_id, entry.exact_fields())?, entry.counter, entry.quiet_ns))
+}
+
+fn found_of(key: FlowKey, counter: Option<CounterData>, quiet_ns: Option<i64>) -> Found {
+    // These are signed on the wire and never negative.
     let unsigned = |number: i64| u64::try_from(number).unwrap_or(0);
-    let count = entry.counter_data.map_or(Count::default(), |data| Count {
+    let count = counter.map_or(Count::default(), |data| Count {
         packets: unsigned(data.packet_count),
         bytes: unsigned(data.byte_count),
     });
-    let quiet_ms = entry.time_since_last_hit.map(|time| unsigned(time.elapsed_ns) / 1_000_000);
-    Some(Found { key, count, quiet_ms })
+    Found { key, count, quiet_ms: quiet_ns.map(|ns| unsigned(ns) / 1_000_000) }
 }
 
 /// What a flow entry does, as it was read.
@@ -164,40 +170,14 @@ pub struct Tells {
     pub ages: bool,
 }
 
-/// The patterns that read these flows' entries with what the target can tell of them.
-pub fn look_at(keys: &[FlowKey], tells: Tells) -> Vec<Entity> {
-    // One piece of memory for all values, of which each match has a part.
-    let mut values = BytesMut::with_capacity(keys.len() * KEY_BYTES);
+/// The question for these flows' entries with what the target can tell of them.
+pub fn look_up(keys: &[FlowKey], tells: Tells) -> Lookup {
+    let mut lookup = Lookup::default();
     for key in keys {
-        fields_of(key).iter().for_each(|(_, value)| values.extend_from_slice(value.as_ref()));
+        let watched = Flows::is_watched(&table_of(key));
+        with_flow_key(key, |entry| lookup.entry(&entry, tells.counts && watched, tells.ages && watched));
     }
-    let mut values = values.freeze();
-    let mut field = |&(field_id, ref value): &(u32, CanonicalBytes)| {
-        let value = values.split_to(value.as_ref().len());
-        FieldMatch { field_id, field_match_type: Some(FieldMatchType::Exact(Exact { value })) }
-    };
-    let pattern = |key: &FlowKey| {
-        let table = table_of(key);
-        let watched = Flows::is_watched(&table);
-        let entry = TableEntry {
-            table_id: table.id,
-            r#match: fields_of(key).iter().map(&mut field).collect(),
-            counter_data: (tells.counts && watched).then(CounterData::default),
-            time_since_last_hit: (tells.ages && watched).then(IdleTimeout::default),
-            ..TableEntry::default()
-        };
-        Entity { entity: Some(Kind::TableEntry(entry)) }
-    };
-    keys.iter().map(pattern).collect()
-}
-
-fn fields_of(key: &FlowKey) -> Fields {
-    match key {
-        FlowKey::V4(key) => key.fields(),
-        FlowKey::V6(key) => key.fields(),
-        FlowKey::Inbound(key) => key.fields(),
-        FlowKey::Connection(key) => key.fields(),
-    }
+    lookup
 }
 
 fn table_of(key: &FlowKey) -> Table {
@@ -212,6 +192,12 @@ fn table_of(key: &FlowKey) -> Table {
 #[cfg(test)]
 mod tests {
     use carom_p4::FlowV6Action;
+    use prost::Message;
+    use prost::bytes::Bytes;
+    use runtime_client::Page;
+    use runtime_client::proto::p4::v1::entity::Entity as Kind;
+    use runtime_client::proto::p4::v1::table_entry::IdleTimeout;
+    use runtime_client::proto::p4::v1::{Entity, ReadRequest, ReadResponse};
 
     use super::*;
     use crate::offload::testing::{by_ids, ends_v4, ends_v6};
@@ -248,16 +234,16 @@ mod tests {
     }
 
     #[test]
-    fn patterns_are_the_keys_of_the_entries() {
+    fn questions_are_for_the_keys_of_the_entries() {
         let mut keys: Vec<FlowKey> =
             [ends_v4(7), ends_v6(8)].iter().map(|ends| FlowKey::of(ends, Direction::Outbound)).collect();
         let mut flows = by_ids();
         assert!(flows.take(&ends_v4(9)));
         keys.extend([Direction::Inbound, Direction::Outbound].map(|direction| flows.key(&ends_v4(9), direction)));
         for (counts, ages) in [(true, true), (true, false), (false, true)] {
-            let patterns = look_at(&keys, Tells { counts, ages });
-            assert_eq!(patterns.len(), 4);
-            for (pattern, key) in patterns.into_iter().zip(&keys) {
+            let request = ReadRequest::decode(look_up(&keys, Tells { counts, ages }).encoded()).unwrap();
+            assert_eq!(request.entities.len(), 4);
+            for (pattern, key) in request.entities.into_iter().zip(&keys) {
                 let Some(Kind::TableEntry(mut entry)) = pattern.entity else { panic!("not an entry") };
                 let watched = !matches!(key, FlowKey::Inbound(_));
                 assert_eq!(entry.counter_data.take(), (counts && watched).then(CounterData::default));
@@ -276,7 +262,13 @@ mod tests {
         let key = FlowKey::of(&ends_v4(1), Direction::Inbound);
         let count = Count { packets: 3, bytes: 180 };
         assert_eq!(found(&entry), Some(Found { key, count, quiet_ms: Some(2500) }));
+        let page = |entry: &TableEntry| {
+            let entity = Entity { entity: Some(Kind::TableEntry(entry.clone())) };
+            Page::from(Bytes::from(ReadResponse { entities: vec![entity] }.encode_to_vec()))
+        };
+        let looked_up = |page: &Page| page.entries().map(|entry| seen(&entry.unwrap())).collect::<Vec<_>>();
+        assert_eq!(looked_up(&page(&entry)), [found(&entry)]);
         entry.table_id += 2;
-        assert_eq!(found(&entry), None);
+        assert_eq!((found(&entry), looked_up(&page(&entry))), (None, vec![None]));
     }
 }

@@ -250,10 +250,12 @@ async fn read_flows(
 }
 
 async fn read_with(client: &Client, keys: &[FlowKey], tells: Tells) -> Result<Vec<Found>, RequestError> {
-    let mut reading = client.read_entities::<TableEntry>(wire::look_at(keys, tells)).await?;
+    let mut pages = client.look_up(wire::look_up(keys, tells)).await?;
     let mut found = Vec::with_capacity(keys.len());
-    while let Some(entries) = reading.next().await? {
-        found.extend(entries.iter().filter_map(wire::found));
+    while let Some(page) = pages.next().await? {
+        for entry in page.entries() {
+            found.extend(wire::seen(&entry?));
+        }
     }
     Ok(found)
 }

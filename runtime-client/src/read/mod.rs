@@ -1,14 +1,25 @@
 //! Reads as streams: the target sends no faster than the caller takes.
 
+pub(crate) mod fields;
+mod seen;
+
 use std::marker::PhantomData;
 
+use prost::bytes::Bytes;
 use tonic::Streaming;
 
 use crate::client::Client;
+use crate::codec;
 use crate::error::RequestError;
 use crate::proto::p4::v1::entity::Entity as Kind;
 use crate::proto::p4::v1::table_entry::IdleTimeout;
 use crate::proto::p4::v1::{CounterData, DirectCounterEntry, Entity, ReadRequest, ReadResponse, TableEntry};
+use crate::write::{Entry, encode_reader};
+
+pub use fields::Malformed;
+pub use seen::{Page, SeenEntry};
+#[cfg(feature = "fake-target")]
+pub(crate) use seen::{number, table_entry};
 
 /// Some targets answer the read of a table in one message, which for a million entries has this order of size.
 pub(crate) const LONGEST_MESSAGE: usize = 1 << 30;
@@ -47,6 +58,42 @@ impl Query {
     pub fn with_last_hit(mut self) -> Self {
         self.pattern.time_since_last_hit = Some(IdleTimeout::default());
         self
+    }
+
+    pub(crate) fn entity(self) -> Entity {
+        Entity { entity: Some(Kind::TableEntry(self.pattern)) }
+    }
+}
+
+/// Which entries to read of which the keys are known: encoded as they are named, in one request.
+#[derive(Debug, Default)]
+pub struct Lookup {
+    body: Vec<u8>,
+}
+
+impl Lookup {
+    /// The entry with the key of this one, with its direct counter and with the time since its last hit if it is to come with
+    /// these.
+    pub fn entry(&mut self, entry: &Entry<'_>, counters: bool, last_hit: bool) {
+        entry.encode_pattern(counters, last_hit, &mut self.body);
+    }
+
+    /// What it asks for, as elements of `ReadRequest.entities`.
+    pub fn encoded(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// The answer to a [`Lookup`], as it comes.
+pub struct Pages {
+    messages: Streaming<Bytes>,
+}
+
+impl Pages {
+    /// The next message's worth; none at the end. An answer that was cut short ends with an error, never with the end.
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Result<Option<Page>, RequestError> {
+        Ok(self.messages.message().await?.map(Page::from))
     }
 }
 
@@ -107,7 +154,7 @@ impl<T: FromEntity> Reading<T> {
 impl Client {
     /// Reads entries of tables.
     pub async fn read(&self, query: Query) -> Result<Reading<TableEntry>, RequestError> {
-        self.read_entities(vec![Entity { entity: Some(Kind::TableEntry(query.pattern)) }]).await
+        self.read_entities(vec![query.entity()]).await
     }
 
     /// Reads direct counters alone: of all entries of a table, or of one.
@@ -122,5 +169,12 @@ impl Client {
         let request = ReadRequest { device_id: config.device_id, role: config.role.name.clone(), entities };
         let messages = self.service()?.read(request).await?.into_inner();
         Ok(Reading { messages, of: PhantomData })
+    }
+    /// Reads the entries that these keys name; those that are not there are left out. An order is not promised.
+    pub async fn look_up(&self, mut keys: Lookup) -> Result<Pages, RequestError> {
+        let config = &self.shared.config;
+        encode_reader(config.device_id, &config.role.name, &mut keys.body);
+        let channel = self.shared.link.borrow().any()?;
+        Ok(Pages { messages: codec::read(channel, keys.body.into(), LONGEST_MESSAGE).await? })
     }
 }

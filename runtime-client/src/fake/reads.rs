@@ -1,0 +1,102 @@
+//! `Read` on encoded messages, and everything else as generated. Controllers read many entries by their keys, before each delete for
+//! instance; building a message of each would cost the target more than all the rest, and it would measure as slow as no switch
+//! is.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::Stream;
+use prost::bytes::Bytes;
+use tonic::body::Body;
+use tonic::codegen::Service as HttpService;
+use tonic::codegen::http;
+use tonic::server::{Grpc, NamedService, ServerStreamingService};
+use tonic::{Request, Response, Status};
+
+use super::LONGEST_MESSAGE;
+use super::service::{Service, cutter};
+use crate::codec::Raw;
+use crate::proto::p4::v1::p4_runtime_server::P4RuntimeServer;
+
+/// Entities of one message of an answer.
+const CHUNK: usize = 128;
+/// About the length of such a message.
+const CHUNK_BYTES: usize = 16 << 10;
+
+/// The service as it is offered.
+#[derive(Clone)]
+pub(super) struct Reads {
+    service: Service,
+    others: P4RuntimeServer<Service>,
+}
+
+type Answer<T, E> = Pin<Box<dyn Future<Output = Result<T, E>> + Send>>;
+type Messages = Pin<Box<dyn Stream<Item = Result<Bytes, Status>> + Send>>;
+
+impl Reads {
+    pub fn new(service: Service) -> Self {
+        let others = P4RuntimeServer::new(service.clone()).max_decoding_message_size(LONGEST_MESSAGE);
+        Self { service, others }
+    }
+}
+
+impl NamedService for Reads {
+    const NAME: &'static str = P4RuntimeServer::<Service>::NAME;
+}
+
+impl HttpService<http::Request<Body>> for Reads {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Answer<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        if request.uri().path() != "/p4.v1.P4Runtime/Read" {
+            return self.others.call(request);
+        }
+        let read = Read(self.service.clone());
+        Box::pin(async move {
+            let grpc = Grpc::new(Raw::new(CHUNK_BYTES));
+            Ok(grpc.apply_max_message_size_config(Some(LONGEST_MESSAGE), None).server_streaming(read, request).await)
+        })
+    }
+}
+
+/// One request of it.
+struct Read(Service);
+
+impl ServerStreamingService<Bytes> for Read {
+    type Response = Bytes;
+    type ResponseStream = Messages;
+    type Future = Answer<Response<Messages>, Status>;
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let cutter = cutter(&request);
+        let answer = {
+            let mut state = self.0.lock();
+            let share = state.dice.chaos.cut_read;
+            state.read(request.get_ref(), CHUNK).map(|messages| (messages, state.dice.hits(share)))
+        };
+        Box::pin(async move {
+            let (messages, cut) = answer?;
+            let whole = tokio_stream::iter(messages.into_iter().map(Ok));
+            if !cut {
+                return Ok(Response::new(Box::pin(whole) as Messages));
+            }
+            let begun = tokio_stream::StreamExt::take(whole, 1);
+            let end = futures_util::stream::once(async move {
+                // Long enough for the message to leave.
+                tokio::time::sleep(Duration::from_millis(2)).await;
+                cutter.cancel();
+                Err(Status::unavailable("the connection is cut before this leaves"))
+            });
+            Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(begun, end)) as Messages))
+        })
+    }
+}

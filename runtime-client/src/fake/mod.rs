@@ -3,7 +3,7 @@
 
 mod cable;
 mod chaos;
-mod reads;
+mod encoded;
 mod sample;
 mod schema;
 mod service;
@@ -30,7 +30,7 @@ use crate::proto::p4::config::v1::P4Info;
 use crate::proto::p4::v1::{PacketIn, PacketOut, TableEntry};
 use crate::target::Controlled;
 use cable::Cable;
-use reads::Reads;
+use encoded::Encoded;
 use service::Service;
 use state::State;
 
@@ -125,7 +125,7 @@ impl FakeTarget {
             stream.set_nodelay(true)?;
             Ok::<_, io::Error>(Cable::new(stream, &lock(&all)))
         });
-        let api = Reads::new(service.clone());
+        let api = Encoded::new(service.clone());
         let stop = CancellationToken::new();
         let stopped = stop.clone().cancelled_owned();
         tokio::spawn(server.add_service(api).serve_with_incoming_shutdown(incoming, stopped));

@@ -17,7 +17,7 @@ use crate::proto::p4::v1::{
     GetForwardingPipelineConfigResponse, ReadRequest, ReadResponse, SetForwardingPipelineConfigRequest,
     SetForwardingPipelineConfigResponse, StreamMessageRequest, WriteRequest, WriteResponse,
 };
-use crate::target::{Messages, hear, pack_errors};
+use crate::target::{Messages, hear};
 
 #[derive(Clone)]
 pub(super) struct Service {
@@ -51,34 +51,12 @@ impl P4Runtime for Service {
         Ok(Response::new(hear(&self.state, request.into_inner())))
     }
 
-    async fn write(&self, request: Request<WriteRequest>) -> Result<Response<WriteResponse>, Status> {
-        let delay = self.lock().dice.chaos.delay;
-        if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
-        }
-        let cutter = cutter(&request);
-        let (result, cut) = {
-            let mut state = self.lock();
-            // The standard has a target be done with the writes of a primary that is gone before there is another. Here
-            // they end with their connection: a new arbitration needs the lock that is held.
-            if cutter.is_cancelled() {
-                return Err(Status::cancelled("the connection is gone"));
-            }
-            let cut = state.dice.cut();
-            (state.write(request.into_inner(), cut), cut)
-        };
-        if cut.is_some() {
-            cutter.cancel();
-            return Err(Status::unavailable("the connection is cut before this leaves"));
-        }
-        match result? {
-            None => Ok(Response::new(WriteResponse {})),
-            Some(errors) => Err(pack_errors(&errors)),
-        }
+    async fn write(&self, _: Request<WriteRequest>) -> Result<Response<WriteResponse>, Status> {
+        Err(Status::internal("`Encoded` answers these"))
     }
 
     async fn read(&self, _: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
-        Err(Status::internal("`Reads` answers these"))
+        Err(Status::internal("`Encoded` answers these"))
     }
 
     async fn set_forwarding_pipeline_config(

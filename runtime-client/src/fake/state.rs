@@ -17,9 +17,9 @@ use crate::proto::p4::v1::set_forwarding_pipeline_config_request::Action;
 use crate::proto::p4::v1::stream_message_response::Update as Theirs;
 use crate::proto::p4::v1::{
     Entity, Error, ForwardingPipelineConfig, IdleTimeoutNotification, PacketIn, PacketOut,
-    SetForwardingPipelineConfigRequest, Update, WriteRequest, forwarding_pipeline_config,
+    SetForwardingPipelineConfigRequest, Uint128, Update, WriteRequest, forwarding_pipeline_config,
 };
-use crate::read::fields::fields;
+use crate::read::fields::{Malformed, fields};
 use crate::read::{number, table_entry};
 use crate::target::{Arbitration, Controlled, Notices, PacketRefusal, StreamId, Streams};
 
@@ -27,6 +27,15 @@ use crate::target::{Arbitration, Controlled, Notices, PacketRefusal, StreamId, S
 mod read {
     pub const DEVICE_ID: u32 = 1;
     pub const ENTITIES: u32 = 2;
+}
+
+/// Numbers of fields of `WriteRequest`.
+mod write {
+    pub const DEVICE_ID: u32 = 1;
+    pub const ELECTION_ID: u32 = 3;
+    pub const UPDATES: u32 = 4;
+    pub const ATOMICITY: u32 = 5;
+    pub const ROLE: u32 = 6;
 }
 
 /// Entries of one notice at most.
@@ -90,12 +99,7 @@ impl State {
     }
 
     /// Whether a change may be made by who asks for it, in the order of checks the standard gives.
-    fn check_sender(
-        &self,
-        device_id: u64,
-        role: &str,
-        election_id: Option<crate::proto::p4::v1::Uint128>,
-    ) -> Result<(), Status> {
+    fn check_sender(&self, device_id: u64, role: &str, election_id: Option<Uint128>) -> Result<(), Status> {
         if device_id != self.config.device_id {
             return Err(Status::not_found(format!("no device {device_id}")));
         }
@@ -105,33 +109,40 @@ impl State {
         self.streams.arbitration.check(role, election_id.map(ElectionId::from))
     }
 
-    /// Applies a batch. None: all of it was applied; else one result for each update.
-    pub fn write(&mut self, request: WriteRequest, cut: Option<CutAt>) -> Result<Option<Vec<Error>>, Status> {
+    /// Applies an encoded `WriteRequest`. None: all of it was applied; else one result for each update.
+    pub fn write(&mut self, request: &Bytes, cut: Option<CutAt>) -> Result<Option<Vec<Error>>, Status> {
         self.stats.writes += 1;
-        self.check_sender(request.device_id, &request.role, request.election_id)?;
+        let (updates, head) = write_request(request).map_err(|Malformed| Status::internal("not a valid request"))?;
+        self.check_sender(head.device_id, &head.role, head.election_id)?;
         if self.pipeline.is_none() {
             return Err(Status::failed_precondition("no pipeline"));
         }
-        if request.atomicity != 0 {
+        if head.atomicity != 0 {
             return Err(Status::unimplemented("updates stand for themselves here"));
         }
-        let count = request.updates.len();
+        let count = updates.len();
         let applied = match cut {
             Some(CutAt::Before) => 0,
             Some(CutAt::Middle) => count / 2,
             _ => count,
         };
         let mut errors = Vec::new();
-        for (place, update) in request.updates.into_iter().take(applied).enumerate() {
-            self.apply(place, update, count, &mut errors);
+        for (place, update) in updates.into_iter().take(applied).enumerate() {
+            self.apply(place, &request.slice_ref(update), count, &mut errors)?;
         }
         Ok((!errors.is_empty()).then_some(errors))
     }
 
     /// Results are kept only from the first failure on.
-    fn apply(&mut self, place: usize, update: Update, count: usize, errors: &mut Vec<Error>) {
+    fn apply(&mut self, place: usize, update: &Bytes, count: usize, errors: &mut Vec<Error>) -> Result<(), Status> {
         self.stats.updates += 1;
-        let result = self.tables.apply(update, self.now, &mut self.dice);
+        let result = match self.tables.delete_exact(update, &mut self.dice) {
+            Some(result) => result,
+            None => {
+                let update = Update::decode(update.clone()).map_err(|error| Status::internal(error.to_string()))?;
+                self.tables.apply(update, self.now, &mut self.dice)
+            }
+        };
         if result.is_err() && errors.is_empty() {
             errors.reserve(count);
             errors.resize(place, Error::default());
@@ -141,6 +152,7 @@ impl State {
             Ok(()) if !errors.is_empty() => errors.push(Error::default()),
             Ok(()) => {}
         }
+        Ok(())
     }
 
     /// The answer to an encoded `ReadRequest`: encoded `ReadResponse`s of at most so many entities each.
@@ -243,6 +255,26 @@ impl Controlled for State {
         self.packets_out.push(packet);
         Ok(())
     }
+}
+
+/// The updates of an encoded `WriteRequest`, as they are, and the rest of it.
+fn write_request(request: &[u8]) -> Result<(Vec<&[u8]>, WriteRequest), Malformed> {
+    let (mut updates, mut head) = (Vec::new(), WriteRequest::default());
+    for field in fields(request) {
+        match field? {
+            (write::UPDATES, value) => updates.push(value.bytes()?),
+            (write::DEVICE_ID, value) => head.device_id = value.number()?,
+            (write::ELECTION_ID, value) => {
+                head.election_id = Some(Uint128::decode(value.bytes()?).map_err(|_| Malformed)?);
+            }
+            (write::ATOMICITY, value) => head.atomicity = value.number()? as i32,
+            (write::ROLE, value) => {
+                head.role = String::from_utf8(value.bytes()?.to_vec()).map_err(|_| Malformed)?;
+            }
+            _ => {}
+        }
+    }
+    Ok((updates, head))
 }
 
 /// Encoded messages of an answer.

@@ -14,12 +14,15 @@ use crate::proto::p4::v1::entity::Entity as Kind;
 use crate::proto::p4::v1::table_entry::IdleTimeout;
 use crate::proto::p4::v1::update::Type;
 use crate::proto::p4::v1::{CounterData, DirectCounterEntry, Entity, Error, TableEntry, Update};
-use crate::read::{SeenEntry, number};
+use crate::read::fields::fields;
+use crate::read::{SeenEntry, number, table_entry};
 
 /// An entry as it lives in the target.
 #[derive(Debug)]
 struct Row {
-    entry: TableEntry,
+    /// Encoded, byte strings canonical: one piece of memory, and the answer to most reads.
+    entry: Box<[u8]>,
+    idle_timeout: i64,
     counter: CounterData,
     /// By the target's clock, nanoseconds.
     last_hit: i64,
@@ -43,7 +46,7 @@ impl Tables {
     /// Another program with the entries of this one, if all of them fit it.
     pub fn reconcile(&mut self, schema: Schema) -> Result<(), Error> {
         for row in self.rows.values().flat_map(HashMap::values) {
-            let mut entry = row.entry.clone();
+            let mut entry = row.entry();
             schema.check_key(&mut entry)?;
             schema.check_state(&mut entry)?;
         }
@@ -54,6 +57,24 @@ impl Tables {
         }
         self.schema = schema;
         Ok(())
+    }
+
+    /// Applies the delete of an entry of which the key is all that is given, and all of it exact. None: the update is of another
+    /// kind, or not a good one, and [`apply`](Self::apply) has the answer.
+    pub fn delete_exact(&mut self, update: &[u8], dice: &mut Dice) -> Option<Result<(), Error>> {
+        let (kind, entry) = update_of(update)?;
+        let entry = SeenEntry::exact_only(entry).filter(|entry| entry.counter.is_none() && entry.quiet_ns.is_none())?;
+        let hashed = dice.chaos.hashed.is_some_and(|(table, _)| table == entry.table_id);
+        if kind != Type::Delete as u64 || hashed {
+            return None;
+        }
+        let key = self.schema.exact_key(entry.table_id, entry.exact_fields())?;
+        let share = dice.chaos.refuse;
+        if dice.hits(share) {
+            return Some(Err(error(dice.chaos.refuse_with, "refused by chance")));
+        }
+        let row = self.rows.get_mut(&entry.table_id).and_then(|rows| rows.remove(&key));
+        Some(row.map(drop).ok_or_else(|| error(Code::NotFound, "not there")))
     }
 
     /// Applies one update, or says why not.
@@ -91,8 +112,7 @@ impl Tables {
             (Type::Insert, Slot::Occupied(_)) => Err(error(Code::AlreadyExists, "there already")),
             (Type::Insert, Slot::Vacant(_)) if full => Err(error(Code::ResourceExhausted, "table full")),
             (Type::Insert, Slot::Vacant(free)) => {
-                let counter = entry.counter_data.take().unwrap_or_default();
-                free.insert(Row { entry, counter, last_hit: now, quiet_since: now });
+                free.insert(Row::new(entry, now));
                 Ok(())
             }
             (_, Slot::Vacant(_)) => Err(error(Code::NotFound, "not there")),
@@ -103,8 +123,7 @@ impl Tables {
             (_, Slot::Occupied(mut row)) => {
                 let row = row.get_mut();
                 row.counter = entry.counter_data.take().unwrap_or(row.counter);
-                row.quiet_since = now;
-                row.entry = entry;
+                *row = Row { counter: row.counter, last_hit: row.last_hit, ..Row::new(entry, now) };
                 Ok(())
             }
         }
@@ -188,7 +207,7 @@ impl Tables {
 
     /// Entries of a table as they were written.
     pub fn entries(&self, table: u32) -> Vec<TableEntry> {
-        self.rows.get(&table).into_iter().flat_map(|rows| rows.values()).map(|row| row.entry.clone()).collect()
+        self.rows.get(&table).into_iter().flat_map(|rows| rows.values()).map(Row::entry).collect()
     }
 
     /// Packets hit an entry. False: there is none.
@@ -204,12 +223,10 @@ impl Tables {
     /// Entries whose time is over, by table; their time begins anew.
     pub fn idle(&mut self, now: i64) -> Vec<Vec<TableEntry>> {
         let tables = self.rows.values_mut().map(|rows| {
-            let due = rows
-                .values_mut()
-                .filter(|row| row.entry.idle_timeout_ns > 0 && now - row.quiet_since >= row.entry.idle_timeout_ns);
+            let due = rows.values_mut().filter(|row| row.idle_timeout > 0 && now - row.quiet_since >= row.idle_timeout);
             due.map(|row| {
                 row.quiet_since = now;
-                TableEntry { action: None, ..row.entry.clone() }
+                TableEntry { action: None, ..row.entry() }
             })
             .collect::<Vec<_>>()
         });
@@ -224,32 +241,54 @@ fn hash(key: &EntryKey, bits: u32) -> u64 {
     hasher.finish() & ((1 << bits) - 1)
 }
 
+/// Kind and table entry of an encoded update; none: it is of another entity, or none at all.
+fn update_of(update: &[u8]) -> Option<(u64, &[u8])> {
+    let (mut kind, mut entity) = (0, None);
+    for field in fields(update) {
+        match field.ok()? {
+            (1, value) => kind = value.number().ok()?,
+            (2, value) => entity = Some(value.bytes().ok()?),
+            _ => {}
+        }
+    }
+    Some((kind, table_entry(entity?).ok().flatten()?))
+}
+
 impl Row {
+    fn new(mut entry: TableEntry, now: i64) -> Self {
+        let counter = entry.counter_data.take().unwrap_or_default();
+        let idle_timeout = entry.idle_timeout_ns;
+        Row { entry: entry.encode_to_vec().into(), idle_timeout, counter, last_hit: now, quiet_since: now }
+    }
+
+    fn entry(&self) -> TableEntry {
+        TableEntry::decode(&self.entry[..]).expect("it was encoded from an entry")
+    }
+
     /// What [`show`](Self::show) would be, encoded: of an entry that is read by its key no message is built.
     fn encode(&self, pattern: &SeenEntry<'_>, now: i64, out: &mut Vec<u8>) {
         use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, message};
         let counter = pattern.counter.map(|_| self.counter);
         let time = pattern.quiet_ns.map(|_| IdleTimeout { elapsed_ns: now - self.last_hit });
-        let own = self.entry.encoded_len();
-        let entry = own
+        let entry = self.entry.len()
             + counter.map_or(0, |counter| message::encoded_len(number::COUNTER_DATA, &counter))
             + time.map_or(0, |time| message::encoded_len(number::TIME_SINCE_LAST_HIT, &time));
         encode_key(number::RESPONSE_ENTITIES, WireType::LengthDelimited, out);
         encode_varint((1 + encoded_len_varint(entry as u64) + entry) as u64, out);
         encode_key(number::ENTITY_TABLE_ENTRY, WireType::LengthDelimited, out);
         encode_varint(entry as u64, out);
-        self.entry.encode_raw(out);
+        out.extend_from_slice(&self.entry);
         counter.inspect(|counter| message::encode(number::COUNTER_DATA, counter, out));
         time.inspect(|time| message::encode(number::TIME_SINCE_LAST_HIT, time, out));
     }
 
     fn show(&self, pattern: &TableEntry, counters_only: bool, now: i64) -> Entity {
         if counters_only {
-            let table_entry = Some(TableEntry { action: None, idle_timeout_ns: 0, ..self.entry.clone() });
+            let table_entry = Some(TableEntry { action: None, idle_timeout_ns: 0, ..self.entry() });
             let entry = DirectCounterEntry { table_entry, data: Some(self.counter) };
             return Entity { entity: Some(Kind::DirectCounterEntry(entry)) };
         }
-        let mut entry = self.entry.clone();
+        let mut entry = self.entry();
         entry.counter_data = pattern.counter_data.map(|_| self.counter);
         entry.time_since_last_hit =
             pattern.time_since_last_hit.map(|_| IdleTimeout { elapsed_ns: now - self.last_hit });

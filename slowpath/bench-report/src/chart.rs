@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use plotters::coord::ranged1d::ValueFormatter;
 use plotters::prelude::*;
-use plotters::style::full_palette::{BLUE_700, DEEPORANGE_600, GREY_300, GREY_600, GREY_900, TEAL_600};
+use plotters::style::full_palette::{BLUE_700, DEEPORANGE_600, GREY_300, GREY_600, GREY_900, PURPLE_600, TEAL_600};
 
 /// A plot to be drawn.
 pub struct Chart<'a> {
@@ -41,7 +41,7 @@ pub struct Line {
 }
 
 const SIZE: (u32, u32) = (760, 400);
-const COLORS: [RGBColor; 3] = [BLUE_700, DEEPORANGE_600, TEAL_600];
+const COLORS: [RGBColor; 4] = [BLUE_700, DEEPORANGE_600, TEAL_600, PURPLE_600];
 const FONT: &str = "sans-serif";
 
 /// The plot as SVG.
@@ -117,8 +117,10 @@ where
         area.draw_series(line.points.iter().map(|&point| Circle::new(point, 4, color.filled())))?;
     }
     if chart.lines.len() > 1 {
+        // Where no line is: rates are far from 0 at the left, and times rise to the right.
+        let rises = chart.y.scale == Scale::Log;
         area.configure_series_labels()
-            .position(SeriesLabelPosition::LowerLeft)
+            .position(if rises { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::LowerLeft })
             .margin(12)
             .legend_area_size(30)
             .label_font(text(13))

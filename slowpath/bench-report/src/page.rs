@@ -138,14 +138,22 @@ fn forward(results: &Results) -> Result<Section, String> {
     let row = |m: &Measured| {
         let [mpps, range] = figure(m, "mpps_per_cpu_second", 1.0, 2);
         let [ns, io] = ["ns_per_packet", "io_ns_per_packet"].map(|key| cell(m, key, 1.0, 1));
-        vec![m.case.line.to_owned(), short(m.case.x), mpps, range, ns, io]
+        vec![m.case.line.to_owned(), short(m.case.x), mpps, range, ns, io, m.text("table_pages")]
     };
     let lines = lines(results, "forward", "mpps_per_cpu_second", 1.0);
     Ok(Section {
         name: "forward",
         title: "Forwarding",
         text: "Frames of 60 bytes (74 for IPv6 over TCP), half in each direction, of all sessions in a shuffled order; one worker.",
-        head: vec!["traffic", "sessions", "Mpps per CPU-second", "from – to", "ns per packet", "of them the ports"],
+        head: vec![
+            "traffic",
+            "sessions",
+            "Mpps per CPU-second",
+            "from – to",
+            "ns per packet",
+            "of them the ports",
+            "tables on pages of",
+        ],
         rows: results.of("forward").map(row).collect(),
         plot: plot("Packets per second of one worker", SESSIONS, ("Mpps per CPU-second", Scale::FromZero), lines)?,
     })
@@ -192,19 +200,24 @@ fn connect(results: &Results) -> Result<Section, String> {
     })
 }
 
+/// Parts of a session's memory, with their names in the result.
+const PARTS: [&str; 5] = ["hot", "cold", "index", "timer", "other"];
+
 fn memory(results: &Results) -> Result<Section, String> {
     let row = |m: &Measured| {
-        let [bytes, huge] =
-            [("bytes_per_session", 1.0), ("huge_bytes", 1e6)].map(|(key, scale)| cell(m, key, scale, 0));
-        vec![m.case.line.to_owned(), short(m.case.x), bytes, huge]
+        let parts = PARTS.map(|part| cell(m, &format!("{part}_bytes_per_session"), 1.0, 1));
+        let pages = m.text("table_pages");
+        [vec![m.case.line.to_owned(), short(m.case.x), cell(m, "bytes_per_session", 1.0, 1)], parts.into(), vec![pages]]
+            .concat()
     };
     let lines = lines(results, "memory", "bytes_per_session", 1.0);
     Ok(Section {
         name: "memory",
         title: "Memory",
         text: "Growth of resident memory from before a worker's tables are made to when as many sessions as they are made for \
-               are in them.",
-        head: vec!["family", "sessions", "bytes per session", "MB on huge pages"],
+               are in them, in bytes for each session: what packets read and write of it, the rest of it, the index, timers; \
+               the rest is local ports, counters, and what does not grow with the sessions.",
+        head: vec!["family", "sessions", "bytes", "hot", "cold", "index", "timers", "the rest", "tables on pages of"],
         rows: results.of("memory").map(row).collect(),
         plot: plot("Memory of a session", SESSIONS, ("bytes", Scale::FromZero), lines)?,
     })
@@ -247,7 +260,12 @@ const PERCENTILES: [(f64, &str); 5] =
     [(50.0, "p50_us"), (90.0, "p90_us"), (99.0, "p99_us"), (99.9, "p999_us"), (100.0, "max_us")];
 
 fn install(results: &Results) -> Result<Section, String> {
-    let ways = [("manager, install", "install"), ("manager, remove", "remove"), ("bare loop, install", "bare.install")];
+    let ways = [
+        ("manager, install", "install"),
+        ("manager, remove", "remove"),
+        ("bare loop, install", "bare.install"),
+        ("bare loop, remove", "bare.remove"),
+    ];
     let line = |m: &Measured, (name, way): (&str, &str)| {
         let value = |(at, (_, key)): (usize, &(f64, &str))| Some((at as f64, m.median(&format!("{way}.{key}"))? / 1e3));
         Line { name: name.to_owned(), points: PERCENTILES.iter().enumerate().filter_map(value).collect() }
@@ -264,10 +282,11 @@ fn install(results: &Results) -> Result<Section, String> {
         name: "install",
         title: "Installs",
         text: "Entries of 30 000 IPv4 sessions are written to a fake target in the same process and deleted again, through the \
-               offload manager and by a loop that does nothing else. Times are from the worker's decision to the verdict.",
+               offload manager and by a loop that does nothing else. Before it deletes, the manager reads the entries' \
+               counters; the loop does not. Times are from the worker's decision to the verdict.",
         head: vec!["", "k updates/s", "k per CPU-second of the thread", "p50 ms", "p90", "p99", "p99.9", "max"],
         rows: results.of("install").flat_map(|m| ways.map(|way| row(m, way))).collect(),
-        plot: plot("Time until a session is installed", x, ("ms", Scale::Log), lines)?,
+        plot: plot("Time until a session is installed or removed", x, ("ms", Scale::Log), lines)?,
     })
 }
 

@@ -24,6 +24,12 @@ impl Measured {
         values
     }
 
+    /// What the last run said in words; empty: nothing.
+    pub fn text(&self, key: &str) -> String {
+        let last = self.runs.last().and_then(|run| run.get(key)?.as_str());
+        last.unwrap_or_default().to_owned()
+    }
+
     /// The median of a figure over the runs; of an even number, the upper of the two in the middle.
     pub fn median(&self, key: &str) -> Option<f64> {
         let values = self.sorted(key);

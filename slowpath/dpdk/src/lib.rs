@@ -43,7 +43,7 @@ pub use hash::flow_hash;
 pub use log::{LogLevel, LogSink};
 pub use mbuf::Mbuf;
 pub use mempool::{Mempool, MempoolConfig, MempoolError};
-pub use pages::{LargePages, PagesReport};
+pub use pages::{LargePages, PagesReport, TouchedPages};
 pub use port::{Link, Port, PortConfig, PortError, PortInfo, PortStats};
 pub use prefetch::prefetch_read;
 pub use queue::{RxQueue, TxQueue};

@@ -36,6 +36,52 @@ pub struct PagesReport {
     pub enabled: bool,
 }
 
+/// Of the large allocations, what was touched and what it lies on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TouchedPages {
+    /// Bytes that were touched.
+    pub resident: usize,
+    /// Bytes of them on transparent huge pages.
+    pub huge: usize,
+}
+
+impl TouchedPages {
+    /// By `smaps` (proc_pid_smaps(5)): the mappings that asked for huge pages are those of large allocations.
+    fn parse(smaps: &str) -> Self {
+        let (mut all, mut one) = (TouchedPages::default(), TouchedPages::default());
+        let kilobytes =
+            |line: &str| line.trim().strip_suffix(" kB").and_then(|kb| kb.parse::<usize>().ok()).unwrap_or(0);
+        for line in smaps.lines() {
+            match line.split_once(':') {
+                Some(("Rss", rest)) => one.resident = kilobytes(rest) << 10,
+                Some(("AnonHugePages", rest)) => one.huge = kilobytes(rest) << 10,
+                // The last of each mapping.
+                Some(("VmFlags", flags)) => {
+                    let asked = flags.split_whitespace().any(|flag| flag == "hg");
+                    let TouchedPages { resident, huge } = std::mem::take(&mut one);
+                    if asked {
+                        all = TouchedPages { resident: all.resident + resident, huge: all.huge + huge };
+                    }
+                }
+                _ => {}
+            }
+        }
+        all
+    }
+}
+
+impl fmt::Display for TouchedPages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = self.huge as f64 / self.resident.max(1) as f64;
+        match share {
+            // What is left at an end is on ordinary pages.
+            0.95.. => f.write_str("transparent 2M"),
+            0.05.. => write!(f, "transparent 2M {:.0} %, 4K the rest", 100.0 * share),
+            _ => f.write_str("4K"),
+        }
+    }
+}
+
 impl fmt::Display for PagesReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (large, huge) = (self.large.div_ceil(1 << 20), self.huge >> 20);
@@ -63,6 +109,13 @@ impl LargePages {
             huge: kilobytes * 1024,
             enabled: mode.is_ok_and(|mode| !mode.contains("[never]")),
         }
+    }
+}
+
+impl LargePages {
+    /// What is touched now. Reads files of the kernel.
+    pub fn touched() -> TouchedPages {
+        TouchedPages::parse(&fs::read_to_string("/proc/self/smaps").unwrap_or_default())
     }
 }
 
@@ -194,6 +247,18 @@ mod tests {
     #[test]
     fn too_much_is_refused() {
         assert!(Vec::<u8>::new().try_reserve(isize::MAX as usize).is_err());
+    }
+
+    #[test]
+    fn mappings_that_asked_for_huge_pages_count() {
+        let smaps = "7f00-7f01 rw-p 00000000 00:00 0 \nRss:   4096 kB\nAnonHugePages:    4096 kB\nVmFlags: rd wr hg \n\
+                     7f02-7f03 rw-p 00000000 00:00 0 [heap]\nRss:   100 kB\nAnonHugePages:    0 kB\nVmFlags: rd wr mr \n\
+                     7f04-7f05 rw-p 00000000 00:00 0 \nRss:   4096 kB\nAnonHugePages:    2048 kB\nVmFlags: rd hg sd\n";
+        let touched = TouchedPages::parse(smaps);
+        assert_eq!(touched, TouchedPages { resident: 8 << 20, huge: 6 << 20 });
+        assert_eq!(touched.to_string(), "transparent 2M 75 %, 4K the rest");
+        assert_eq!(TouchedPages { resident: 100, huge: 0 }.to_string(), "4K");
+        assert_eq!(TouchedPages { resident: 100, huge: 99 }.to_string(), "transparent 2M");
     }
 
     #[test]

@@ -72,6 +72,21 @@ pub struct Placed {
     hashes: [u64; 2],
 }
 
+/// Bytes of memory a table touched so far, by structure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TableBytes {
+    /// What packets read and write of each session.
+    pub hot: usize,
+    /// The rest of it.
+    pub cold: usize,
+    /// Where keys find their sessions. All of it counts: it is filled at random.
+    pub index: usize,
+    /// The timers.
+    pub wheel: usize,
+    /// Places that were freed.
+    pub free: usize,
+}
+
 /// The table. See the [module](self).
 pub struct SessionTable<A, H = Arc<dyn FlowHash>> {
     hasher: H,
@@ -122,6 +137,17 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
     /// The most sessions there were at a time.
     pub fn high_water(&self) -> usize {
         self.slab.len()
+    }
+
+    /// What it takes of the machine's memory.
+    pub fn bytes(&self) -> TableBytes {
+        TableBytes {
+            hot: size_of_val(&*self.slab),
+            cold: size_of_val(&*self.cold),
+            index: self.index.bytes(),
+            wheel: self.wheel.bytes(),
+            free: size_of_val(&*self.free),
+        }
     }
 
     /// The key's hash.

@@ -38,6 +38,11 @@ pub struct Wheel {
 }
 
 impl Wheel {
+    /// Bytes of the memory that was touched so far.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.links) + size_of_val(&*self.heads)
+    }
+
     /// A wheel for entries `0..capacity` that starts at `now`. Its memory is reserved here, and touched as entries are
     /// first filed.
     pub fn new(capacity: usize, now: Time) -> Self {

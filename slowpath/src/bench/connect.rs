@@ -15,7 +15,8 @@ use serde::Serialize;
 use super::setup::{BenchAddr, Shared, Wish, ports};
 use super::traffic::{OPENING, Script};
 use super::{
-    BenchError, Cost, check, cpu_time, fill, make_sessions, measure, median, on_each_worker, pass_through, print,
+    BenchError, Cost, check, cpu_time, fill, make_sessions, measure, median, on_each_worker, packet_pages,
+    pass_through, print,
 };
 use crate::cli::Connect;
 use crate::cli::table::Align::{Left, Right};
@@ -38,7 +39,8 @@ struct Connected {
     sessions: u32,
     teardown: bool,
     workers: u8,
-    hugepages: bool,
+    /// What packet buffers are on.
+    packet_pages: &'static str,
     runs: usize,
     packets_per_session: u32,
     sessions_per_cpu_second: f64,
@@ -77,7 +79,7 @@ pub fn run<A: BenchAddr>(eal: Eal, args: &Connect) -> Result<(), BenchError> {
         sessions: args.sessions,
         teardown: args.teardown,
         workers: 1,
-        hugepages: eal.memory().hugepages,
+        packet_pages: packet_pages(&eal),
         runs: runs.len(),
         packets_per_session: if args.teardown { 6 } else { 3 },
         sessions_per_cpu_second: 1e9 / ns,

@@ -15,7 +15,7 @@ use super::frames::Packet;
 use super::setup::{BenchAddr, BenchWorker, Shared, Wish, ports};
 use super::together::Together;
 use super::traffic::Script;
-use super::{BenchError, Cost, drops, fill, measure, on_each_worker, pass_through, print};
+use super::{BenchError, Cost, drops, fill, measure, on_each_worker, packet_pages, pass_through, print, table_pages};
 use crate::cli::table::Align::{Left, Right};
 use crate::cli::table::table;
 use crate::cli::{Forward, Proto};
@@ -28,7 +28,10 @@ struct Forwarded {
     ipv: u8,
     sessions: u32,
     workers: u8,
-    hugepages: bool,
+    /// What packet buffers are on.
+    packet_pages: &'static str,
+    /// What the tables are on.
+    table_pages: String,
     packets: u64,
     mpps_per_cpu_second: f64,
     ns_per_packet: f64,
@@ -41,8 +44,10 @@ struct Forwarded {
 }
 
 /// What one worker did, and its ports alone.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 struct Costs {
+    /// What the tables of all workers are on.
+    table_pages: String,
     forwarded: Cost,
     io: Cost,
     handed_over: u64,
@@ -76,6 +81,7 @@ pub fn run<A: BenchAddr>(eal: Eal, args: &Forward) -> Result<(), BenchError> {
         io: add(a.io, b.io),
         handed_over: a.handed_over + b.handed_over,
         lost: a.lost + b.lost,
+        ..a
     });
     let packets = all.forwarded.count.max(1) as f64;
     let result = Forwarded {
@@ -84,7 +90,8 @@ pub fn run<A: BenchAddr>(eal: Eal, args: &Forward) -> Result<(), BenchError> {
         ipv: if A::IS_V6 { 6 } else { 4 },
         sessions: args.sessions,
         workers: args.workers,
-        hugepages: eal.memory().hugepages,
+        packet_pages: packet_pages(&eal),
+        table_pages: costs.first().map(|c| c.table_pages.clone()).unwrap_or_default(),
         packets: all.forwarded.count,
         mpps_per_cpu_second: 1e3 / all.forwarded.ns(),
         ns_per_packet: all.forwarded.ns(),
@@ -148,7 +155,7 @@ fn one<A: BenchAddr>(
         worker.poll();
     }
     check_steady(&worker, sessions)?;
-    Ok(Costs { forwarded, io, handed_over: after.0 - before.0, lost: after.1 - before.1 })
+    Ok(Costs { table_pages: table_pages(), forwarded, io, handed_over: after.0 - before.0, lost: after.1 - before.1 })
 }
 
 /// Deals out the packets of a worker's sessions to where they arrive: a share to the others.
@@ -205,7 +212,8 @@ fn text(r: &Forwarded) -> String {
         format!("{:.1}", r.io_ns_per_packet),
         format!("{:.1} %", 100.0 * r.handed_over_share),
         format!("{:.3} %", 100.0 * r.handover_dropped_share),
-        if r.hugepages { "hugepages" } else { "ordinary" }.to_owned(),
+        r.packet_pages.to_owned(),
+        r.table_pages.clone(),
     ]];
     let columns = [
         ("SESSIONS", Right),
@@ -217,6 +225,7 @@ fn text(r: &Forwarded) -> String {
         ("HANDED OVER", Right),
         ("RING FULL", Right),
         ("BUFFERS", Left),
+        ("TABLES", Left),
     ];
     table(&columns, rows, None)
 }

@@ -5,11 +5,12 @@ use std::fs;
 
 use dpdk::Eal;
 use fullnat::id::Proto;
+use fullnat::table::TableBytes;
 use serde::Serialize;
 
 use super::setup::{BenchAddr, Shared, Wish, ports};
 use super::traffic::Script;
-use super::{BenchError, fill, make_sessions, on_each_worker, pass_through, print};
+use super::{BenchError, fill, make_sessions, on_each_worker, pass_through, print, table_pages};
 use crate::cli::MemoryOptions;
 use crate::cli::table::Align::{Left, Right};
 use crate::cli::table::table;
@@ -30,6 +31,37 @@ struct Remembered {
     full_bytes: u64,
     /// What of the growth is on pages larger than the usual: hugetlbfs and transparent.
     huge_bytes: u64,
+    /// What the tables are on.
+    table_pages: String,
+    /// The growth by structure, in bytes for each session.
+    #[serde(flatten)]
+    parts: Parts,
+}
+
+/// What the growth is of, in bytes for each session.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+struct Parts {
+    hot_bytes_per_session: f64,
+    cold_bytes_per_session: f64,
+    index_bytes_per_session: f64,
+    timer_bytes_per_session: f64,
+    /// Local ports, counters, what pages were not filled with, and all else.
+    other_bytes_per_session: f64,
+}
+
+impl Parts {
+    fn of(tables: [TableBytes; 2], grown: f64, sessions: u32) -> Self {
+        let each = |read: fn(&TableBytes) -> usize| tables.iter().map(read).sum::<usize>() as f64 / f64::from(sessions);
+        let (hot, cold, index) = (each(|t| t.hot), each(|t| t.cold), each(|t| t.index));
+        let timer = each(|t| t.wheel);
+        Parts {
+            hot_bytes_per_session: hot,
+            cold_bytes_per_session: cold,
+            index_bytes_per_session: index,
+            timer_bytes_per_session: timer,
+            other_bytes_per_session: grown - hot - cold - index - timer,
+        }
+    }
 }
 
 /// Memory of this process that takes room of the machine, in bytes.
@@ -73,18 +105,21 @@ pub fn run<A: BenchAddr>(eal: Eal, args: &MemoryOptions) -> Result<(), BenchErro
         let empty = Resident::now()?;
         fill(&mut worker, &traffic)?;
         let full = Resident::now()?;
-        Ok((before, empty, full))
+        Ok((before, empty, full, worker.forwarder.table_bytes(), table_pages()))
     })?;
-    for (before, empty, full) in measured {
+    for (before, empty, full, tables, table_pages) in measured {
+        let grown = full.all.saturating_sub(before.all) as f64 / f64::from(args.sessions);
         let result = Remembered {
             bench: "memory",
             ipv: if A::IS_V6 { 6 } else { 4 },
             sessions: args.sessions,
-            bytes_per_session: full.all.saturating_sub(before.all) as f64 / f64::from(args.sessions),
+            bytes_per_session: grown,
             before_bytes: before.all,
             empty_bytes: empty.all,
             full_bytes: full.all,
             huge_bytes: full.huge.saturating_sub(before.huge),
+            table_pages,
+            parts: Parts::of(tables, grown, args.sessions),
         };
         print(args.json, &text(&result), &result)?;
     }
@@ -105,8 +140,24 @@ fn text(r: &Remembered) -> String {
         row("together", r.full_bytes.saturating_sub(r.before_bytes)),
         row("of it on huge pages", r.huge_bytes),
     ];
+    let part = |what: &str, each: f64| {
+        vec![what.to_owned(), format!("{each:.1}"), format!("{:.1}", each * f64::from(r.sessions) / 1e6)]
+    };
+    let parts = [
+        part("of it: sessions, what packets need", r.parts.hot_bytes_per_session),
+        part("of it: sessions, the rest", r.parts.cold_bytes_per_session),
+        part("of it: index", r.parts.index_bytes_per_session),
+        part("of it: timers", r.parts.timer_bytes_per_session),
+        part("of it: ports, counters and all else", r.parts.other_bytes_per_session),
+    ];
     let columns = [("RESIDENT MEMORY", Left), ("BYTES/SESSION", Right), ("MB", Right)];
-    format!("{} IPv{} sessions\n{}", r.sessions, r.ipv, table(&columns, rows, None))
+    format!(
+        "{} IPv{} sessions, tables on pages: {}\n{}",
+        r.sessions,
+        r.ipv,
+        r.table_pages,
+        table(&columns, rows.into_iter().chain(parts), None)
+    )
 }
 
 #[cfg(test)]

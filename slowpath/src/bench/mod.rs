@@ -17,7 +17,7 @@ mod traffic;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use dpdk::{Burst, Eal, EalConfig, Memory};
+use dpdk::{Burst, Eal, EalConfig, LargePages, Memory};
 use fullnat::reason::DropReason;
 use rustix::time::{ClockId, clock_gettime};
 use serde::Serialize;
@@ -85,6 +85,16 @@ pub fn run(bench: &Bench) -> Result<(), BenchError> {
 fn start_dpdk(workers: u8) -> Result<Eal, BenchError> {
     let memory = Memory::Auto { mb: MEMORY_MB + (setup::mempool(workers).bytes() >> 20) as u32 };
     Eal::init(EalConfig { memory, ..EalConfig::default() }).map_err(|e| BenchError(e.to_string()))
+}
+
+/// What packet buffers are on.
+fn packet_pages(eal: &Eal) -> &'static str {
+    if eal.memory().hugepages { "hugetlb" } else { "4K" }
+}
+
+/// What the tables are on, as far as they are touched by now. They are the large allocations, with the benchmark's own tables.
+fn table_pages() -> String {
+    LargePages::touched().to_string()
 }
 
 /// Runs `work` on a registered thread for each worker.

@@ -17,7 +17,7 @@ use serde::Serialize;
 use super::connect::{CLOSED, QUARANTINE_MS, RESTING, TIME_WAIT_MS};
 use super::setup::{BenchAddr, SESSIONS_PER_LIP, Shared, Wish};
 use super::traffic::Script;
-use super::{BenchError, Cost, PATIENCE, ROUNDS, drops, measure, on_each_worker, print};
+use super::{BenchError, Cost, PATIENCE, ROUNDS, drops, measure, on_each_worker, packet_pages, print};
 use crate::cli::Synflood;
 use crate::cli::table::Align::{Left, Right};
 use crate::cli::table::table;
@@ -32,7 +32,8 @@ struct Flooded {
     rtt_ms: u64,
     /// Whether the flood had filled the table or the ports before anything was counted.
     filled: bool,
-    hugepages: bool,
+    /// What packet buffers are on.
+    packet_pages: &'static str,
     spoofed_per_good_packet: u8,
     spoofed_syns: u64,
     spoofed_syns_per_cpu_second: f64,
@@ -95,7 +96,7 @@ pub fn run<A: BenchAddr>(eal: Eal, args: &Synflood) -> Result<(), BenchError> {
         table_sessions: args.table,
         rtt_ms: args.rtt_ms,
         filled: flooded.filled,
-        hugepages: eal.memory().hugepages,
+        packet_pages: packet_pages(&eal),
         spoofed_per_good_packet: args.spoofed,
         spoofed_syns: flooded.spoofed,
         spoofed_syns_per_cpu_second: flooded.spoofed as f64 * 1e9 / cpu,

@@ -10,7 +10,7 @@ use crate::id::{Proto, ServerId, ServiceId};
 use crate::offload;
 use crate::plan::Plan;
 use crate::session::{Cold, Session};
-use crate::table::SessionIdx;
+use crate::table::{SessionIdx, TableBytes};
 use crate::tcp::State;
 use crate::time::Time;
 
@@ -87,6 +87,11 @@ impl<F: Frame> Forwarder<F> {
         }
         let next = scan(&self.v6, &self.plan, now, cursor as u32, slots, &mut show);
         next.map(|next| V6 | u64::from(next))
+    }
+
+    /// What the session tables take of the machine's memory, IPv4 and IPv6.
+    pub fn table_bytes(&self) -> [TableBytes; 2] {
+        [self.v4.sessions.bytes(), self.v6.sessions.bytes()]
     }
 
     /// Packets that wait for the MAC address of their next hop.

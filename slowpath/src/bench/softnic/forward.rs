@@ -23,7 +23,7 @@ use fullnat::time::Time;
 use serde::Serialize;
 
 use super::super::setup::{BenchAddr, PEER_MACS, Wish, plan};
-use super::super::{BenchError, PATIENCE, cpu_time, print};
+use super::super::{BenchError, PATIENCE, cpu_time, packet_pages, print};
 use super::failed;
 use super::frames::{self, NEXTHOP, OUR_MACS};
 use super::ports::{Incoming, Outgoing, Passed};
@@ -46,7 +46,8 @@ struct Forwarded {
     code: String,
     flows: u32,
     punted_percent: u32,
-    hugepages: bool,
+    /// What packet buffers are on.
+    packet_pages: &'static str,
     packets: u64,
     mpps_per_cpu_second: f64,
     /// All of it: ports, pipeline, and the slow path's part.
@@ -109,7 +110,7 @@ fn measure(eal: Eal, args: &SoftnicForward) -> Result<Forwarded, BenchError> {
         code: format!("{:?}", args.code).to_lowercase(),
         flows: args.flows,
         punted_percent: args.punted,
-        hugepages: eal.memory().hugepages,
+        packet_pages: packet_pages(&eal),
         packets,
         mpps_per_cpu_second: 1e3 / ns,
         ns_per_packet: ns,

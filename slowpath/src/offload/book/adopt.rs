@@ -40,9 +40,10 @@ impl Book {
         self.offers.is_empty()
     }
 
-    /// The worker has made the session. `stays`: its entries may.
+    /// The worker has made the session. `stays`: its entries may, if they are still there.
     pub fn adopted(&mut self, ticket: u32, worker: WorkerId, place: Place, idle_ms: u64, stays: bool, now: Moment) {
         let Some(Pair { ends, counts, .. }) = self.take_offer(ticket) else { return };
+        let stays = stays && ticket > self.wiped_offers;
         let id = SessionId::new(worker, place);
         for direction in DIRECTIONS {
             self.own(FlowKey::of(&ends, direction), Owner { id, direction });

@@ -152,6 +152,8 @@ pub struct Book {
     offers: HashMap<u32, Pair>,
     offered_keys: HashSet<FlowKey>,
     last_offer: u32,
+    /// Offers up to this one were of entries that are gone.
+    wiped_offers: u32,
     /// Entries of sessions that were adopted may lead elsewhere; they are being deleted.
     unfit: bool,
     counts: SessionCounts,
@@ -187,6 +189,7 @@ impl Book {
             offers: HashMap::new(),
             offered_keys: HashSet::new(),
             last_offer: 0,
+            wiped_offers: 0,
             unfit: false,
             counts: SessionCounts::default(),
             stats: Stats::default(),

@@ -82,6 +82,7 @@ impl Book {
             self.stats.totals.lost += 1;
             self.removed(id, now);
         }
+        self.wiped_offers = self.last_offer;
         if let Some(ids) = self.flows.ids() {
             ids.wiped();
         }

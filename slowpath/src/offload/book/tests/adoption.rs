@@ -93,3 +93,38 @@ fn what_is_declined_is_deleted_and_what_does_not_fit_too() {
     book.request(W, Request::Declined { ticket: first }, ms(3), |_| Reach::Ready);
     assert!(is_empty(&book) && writes(&mut book).is_empty());
 }
+
+/// The target restarts while a worker makes the session: what it adopts is given back to it at once.
+#[test]
+fn what_is_adopted_from_a_target_that_lost_it_comes_back() {
+    for new in [|| Flows::Plain, by_ids as fn() -> Flows] {
+        let mut book = Book::new(config(), new());
+        book.set_writable(true);
+        book.sweep_begin();
+        let keys = {
+            let mut flows = new();
+            assert!(flows.take(&ends_v4(1)));
+            DIRECTIONS.map(|direction| flows.key(&ends_v4(1), direction))
+        };
+        book.offer(W, Pair { keys, ..pair(1) }, IfaceId(1));
+        let offered = ticket(&mut book);
+        book.sweep_end(ms(0));
+        book.wiped(ms(1));
+        book.sweep_begin();
+        book.sweep_end(ms(2));
+        let nexthops = [NexthopId(1), NexthopId(2)];
+        let adopted = Request::Adopted { ticket: offered, place: place(1), nexthops, idle_ms: IDLE, stays: true };
+        book.request(W, adopted, ms(3), |_| Reach::Ready);
+        assert_eq!(writes(&mut book), [Write::Delete { id: id(1), ends: ends_v4(1), sides: Sides::BOTH }]);
+        assert_eq!(book.orphans_gone(), None);
+        book.settled(id(1), [End::Refused(Code::NotFound); 2].into_iter(), ms(4));
+        assert_eq!(verdicts(&mut book), [Verdict::Removed(place(1), Counted::default())]);
+        assert!(is_empty(&book) && book.orphans_gone() == Some(true));
+        // What comes later stays.
+        book.offer(W, Pair { keys, ..pair(1) }, IfaceId(1));
+        let ticket = ticket(&mut book);
+        let adopted = Request::Adopted { ticket, place: place(1), nexthops, idle_ms: IDLE, stays: true };
+        book.request(W, adopted, ms(5), |_| Reach::Ready);
+        assert_eq!((book.counts().offloaded, writes(&mut book)), (1, vec![]));
+    }
+}

@@ -117,10 +117,8 @@ where
         area.draw_series(line.points.iter().map(|&point| Circle::new(point, 4, color.filled())))?;
     }
     if chart.lines.len() > 1 {
-        // Where no line is: rates are far from 0 at the left, and times rise to the right.
-        let rises = chart.y.scale == Scale::Log;
         area.configure_series_labels()
-            .position(if rises { SeriesLabelPosition::LowerRight } else { SeriesLabelPosition::LowerLeft })
+            .position(legend(chart))
             .margin(12)
             .legend_area_size(30)
             .label_font(text(13))
@@ -130,6 +128,18 @@ where
     }
     root.present()?;
     Ok(())
+}
+
+/// A corner where no line is.
+fn legend(chart: &Chart) -> SeriesLabelPosition {
+    let Range { start: low, end: high } = span(chart, 1);
+    match chart.y.scale {
+        // Times rise to the right.
+        Scale::Log => SeriesLabelPosition::LowerRight,
+        // What comes near to 0 fell.
+        _ if low < high / 5.0 => SeriesLabelPosition::UpperRight,
+        _ => SeriesLabelPosition::LowerLeft,
+    }
 }
 
 /// A number with at most `digits` significant digits and a unit for thousands: 1 k, 10 M.

@@ -148,6 +148,12 @@ impl Shared {
         (0..).filter(is_mine).take(self.sessions_each() as usize).collect()
     }
 
+    /// Local ports towards all real servers: so many sessions begin before one of them gets a port that was used before.
+    pub fn leases(&self) -> u64 {
+        let pool = &self.plan.pools[0];
+        (pool.v4.len() + pool.v6.len()) as u64 * u64::from(SERVERS) * pool.ports.len() as u64
+    }
+
     /// Sessions of each worker.
     pub fn sessions_each(&self) -> u32 {
         self.wish.sessions.div_ceil(self.wish.workers.into())

@@ -14,13 +14,18 @@ use fullnat::reason::DropReason;
 use fullnat::tcp::Timeouts;
 use serde::Serialize;
 
-use super::connect::{CLOSED, QUARANTINE_MS, RESTING, TIME_WAIT_MS};
+use super::connect::{QUARANTINE_MS, TIME_WAIT_MS};
 use super::setup::{BenchAddr, SESSIONS_PER_LIP, Shared, Wish};
 use super::traffic::Script;
 use super::{BenchError, Cost, PATIENCE, ROUNDS, drops, measure, on_each_worker, packet_pages, print};
 use crate::cli::Synflood;
 use crate::cli::table::Align::{Left, Right};
 use crate::cli::table::table;
+
+/// Room for closed good sessions besides.
+const CLOSED: u32 = 1 << 17;
+/// Local ports that may rest: more than the flood's sessions give back in that time.
+const RESTING: u32 = 8_000_000;
 
 /// What was measured.
 #[derive(Debug, Serialize)]

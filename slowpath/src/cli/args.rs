@@ -241,10 +241,12 @@ pub struct Connect {
     /// Address family of the sessions
     #[arg(long, value_enum, default_value_t = Ip::V4)]
     pub ipv: Ip,
-    /// Close a session for each that opens, and give back its port
+    /// Close a session for each that opens, and give back its port. Closed sessions stay for 20 ms and their ports rest for
+    /// 1 s; as many open as the worker can take, so that it never waits for the clock
     #[arg(long)]
     pub teardown: bool,
-    /// How long each run measures with --teardown, in seconds; without it a run ends with the last session
+    /// How long each run measures with --teardown, in seconds, rounded up to whole ticks of the timers; without it a run
+    /// ends with the last session
     #[arg(long, value_name = "S", default_value = "3", value_parser = interval)]
     pub seconds: f64,
     /// Runs, of which the medians are told

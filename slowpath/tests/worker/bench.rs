@@ -59,6 +59,7 @@ fn new_sessions_are_measured() {
         assert_eq!(result["packets_per_session"], if teardown { 6 } else { 3 });
         assert!(result["sessions_per_cpu_second"].as_f64().unwrap() > 0.0, "{result}");
         assert!(result["io_ns_per_session"].as_f64().unwrap() < result["ns_per_session"].as_f64().unwrap(), "{result}");
+        assert!((0.0..1.0).contains(&result["idle_share"].as_f64().unwrap()), "{result}");
         assert_eq!(result["each_ns_per_session"].as_array().unwrap().len(), 2);
     }
 }

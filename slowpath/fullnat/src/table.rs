@@ -15,10 +15,12 @@
 
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
+
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey};
 use crate::half_open::{self, HalfOpen};
-use crate::hash::FlowHash;
+use crate::hash::{FlowHash, GROUP};
 use crate::id::ServerId;
 use crate::index::{Bucket, Index, NO_VALUE, Probe};
 use crate::offload;
@@ -63,7 +65,7 @@ impl std::error::Error for InsertError {}
 
 /// A session in its place with the hashes of its keys: one that they do not find yet, to be
 /// [entered](SessionTable::enter) or [withdrawn](SessionTable::withdraw), or one that they do, to be
-/// [removed](SessionTable::remove_located).
+/// [removed](SessionTable::remove_located). Hashes it does not have yet are [added](SessionTable::hash_placed) first.
 #[derive(Debug)]
 #[must_use]
 pub struct Placed {
@@ -246,7 +248,8 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
     /// Adds a session whose timer first looks at it at `deadline`.
     pub fn insert(&mut self, session: Session<A>, cold: Cold, deadline: Time) -> Result<SessionIdx, InsertError> {
         let hash = self.hash(&session.key(Direction::Inbound));
-        let placed = self.place(session, cold, hash)?;
+        let mut placed = self.place(session, cold, hash)?;
+        self.hash_placed(Direction::Outbound, [&mut placed]);
         let entered = self.enter(&placed, deadline);
         if entered.is_err() {
             self.withdraw(&placed);
@@ -264,15 +267,15 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
         })
     }
 
-    /// First half of [`SessionTable::insert`]: gives a session its place, where no key finds it yet. `hash` is that of its
-    /// inbound key. Between the halves of a burst's insertions the [lines](SessionTable::lines_of) of the index come near.
+    /// First of three parts of [`SessionTable::insert`]: gives a session its place, where no key finds it yet. `hash` is that
+    /// of its inbound key; that of the outbound one is still to be [added](SessionTable::hash_placed).
+    #[inline(always)]
     pub fn place(&mut self, session: Session<A>, cold: Cold, hash: u64) -> Result<Placed, InsertError> {
         debug_assert_ne!(session.conn.state, State::Free);
         debug_assert_eq!(hash, self.hash(&session.key(Direction::Inbound)));
         if self.len() == self.max {
             return Err(InsertError::Full);
         }
-        let hashes = [hash, self.hash(&session.key(Direction::Outbound))];
         let idx = match self.free.pop() {
             Some(at) => {
                 self.slab[at as usize] = session;
@@ -285,22 +288,46 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
                 SessionIdx(self.slab.len() as u32 - 1)
             }
         };
-        Ok(Placed { idx, hashes })
+        Ok(Placed { idx, hashes: [hash, 0] })
     }
 
-    /// The lines of the index that the keys of a session, inbound and outbound, go to, to be prefetched.
+    /// Second part of insertions, and of removals: hashes the keys of this direction, of several sessions at once. Between it
+    /// and the last part the [lines](SessionTable::line_of) of the index come near.
     #[inline(always)]
-    pub fn lines_of(&self, placed: &Placed) -> [&Bucket; 2] {
-        placed.hashes.map(|hash| self.index.bucket(hash))
+    pub fn hash_placed<'a>(&self, direction: Direction, placed: impl IntoIterator<Item = &'a mut Placed>) {
+        let mut placed = placed.into_iter();
+        loop {
+            let mut group: ArrayVec<&mut Placed, GROUP> = placed.by_ref().take(GROUP).collect();
+            // What is placed is in the slab.
+            let words =
+                group.iter().filter_map(|placed| Some(self.slab.get(placed.idx.0 as usize)?.key(direction).words()));
+            let words: ArrayVec<_, GROUP> = words.collect();
+            let mut hashes = [0; GROUP];
+            let hashes = &mut hashes[..words.len()];
+            self.hash_all(&words, hashes);
+            for (placed, &hash) in group.iter_mut().zip(&*hashes) {
+                placed.hashes[usize::from(direction == Direction::Outbound)] = hash;
+            }
+            if !group.is_full() {
+                return;
+            }
+        }
     }
 
-    /// Second half of [`SessionTable::insert`]: both keys find the session from now on. When they cannot, it stays placed:
+    /// The line of the index that the session's key of this direction goes to, to be prefetched.
+    #[inline(always)]
+    pub fn line_of(&self, placed: &Placed, direction: Direction) -> &Bucket {
+        self.index.bucket(placed.hashes[usize::from(direction == Direction::Outbound)])
+    }
+
+    /// Last part of [`SessionTable::insert`]: both keys find the session from now on. When they cannot, it stays placed:
     /// [withdraw](SessionTable::withdraw) it.
     pub fn enter(&mut self, placed: &Placed, deadline: Time) -> Result<SessionIdx, InsertError> {
         let Placed { idx, hashes } = *placed;
         let Some(session) = self.slab.get(idx.0 as usize) else { return Err(InsertError::Full) };
         let directions = [Direction::Inbound, Direction::Outbound];
         let keys = directions.map(|d| session.key(d));
+        debug_assert_eq!(hashes, keys.map(|key| self.hash(&key)), "hashes were not added");
         for (key, hash) in keys.iter().zip(hashes) {
             if let Some((idx, direction)) = self.find(key, hash) {
                 return Err(InsertError::Duplicate(idx, direction));
@@ -363,19 +390,21 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
     /// Removes the session at `idx`, if there is one and the target has nothing of it. Giving back its local port is the
     /// caller's.
     pub fn remove(&mut self, idx: SessionIdx) -> Option<(Session<A>, Cold)> {
-        let placed = self.locate(idx)?;
+        let mut placed = self.locate(idx)?;
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            self.hash_placed(direction, [&mut placed]);
+        }
         self.remove_located(&placed)
     }
 
-    /// First half of [`SessionTable::remove`]: where the session is found. None, if there is none or the target has
-    /// something of it. Between the halves of several removals the [lines](SessionTable::lines_of) of the index come near.
+    /// First of three parts of [`SessionTable::remove`]: where the session is found. None, if there is none or the target has
+    /// something of it. The hashes of both keys are still to be [added](SessionTable::hash_placed).
     pub fn locate(&self, idx: SessionIdx) -> Option<Placed> {
-        let session = self.get(idx).filter(|session| session.offload() == offload::State::None)?;
-        let hashes = [Direction::Inbound, Direction::Outbound].map(|d| self.hash(&session.key(d)));
-        Some(Placed { idx, hashes })
+        self.get(idx).filter(|session| session.offload() == offload::State::None)?;
+        Some(Placed { idx, hashes: [0; 2] })
     }
 
-    /// Second half of [`SessionTable::remove`].
+    /// Last part of [`SessionTable::remove`].
     pub fn remove_located(&mut self, placed: &Placed) -> Option<(Session<A>, Cold)> {
         let Placed { idx, hashes } = *placed;
         for (direction, hash) in [Direction::Inbound, Direction::Outbound].into_iter().zip(hashes) {

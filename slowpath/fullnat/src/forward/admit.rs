@@ -4,7 +4,7 @@ use arrayvec::ArrayVec;
 
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey};
-use crate::forward::{Arrival, BURST, Desk, Family, Output, Rx};
+use crate::forward::{BURST, Desk, Family, Lookup, Missed, Output, Rx};
 use crate::frame::Frame;
 use crate::id::{CPort, IfaceId, LPort, Proto, ServerId, VPort};
 use crate::offload::Ends;
@@ -16,81 +16,105 @@ use crate::sched;
 use crate::session::{Cold, Session};
 use crate::table::Placed;
 use crate::tcp::{Conn, State};
-use crate::wire::tcp;
+use crate::wire::{Flow, tcp};
+
+/// A packet that is to open a session.
+struct Arrival<'a, F, A> {
+    frame: &'a F,
+    flow: &'a Flow<A>,
+    hash: u64,
+}
 
 /// A packet that opens a session, and the session's place.
-struct Opening<'a, F, A> {
-    arrival: Arrival<F, A>,
+struct Opening<'a, F> {
+    missed: Missed<F>,
     placed: Placed,
     service: &'a Service,
 }
 
-type Openings<'a, F, A> = ArrayVec<Opening<'a, F, A>, BURST>;
+type Openings<'a, F> = ArrayVec<Opening<'a, F>, BURST>;
+
+/// Sessions whose outbound keys are hashed together, so that the others' lines of the index come near while these are made.
+const HASHED: usize = 4;
 
 impl<F: Frame> Desk<F> {
     /// Takes a burst's packets of no session through: decides for each, brings the index lines of the sessions to be made
-    /// near meanwhile, and then makes them all.
+    /// near, and then makes them all. `lookup` has the flows and hashes.
     #[inline(never)]
-    pub(super) fn misses<'a, A: Addr>(
+    pub(super) fn misses<A: Addr>(
         &mut self,
-        rx: Rx<'a>,
+        rx: Rx<'_>,
         family: &mut Family<A>,
-        arrivals: impl IntoIterator<Item = Arrival<F, A>, IntoIter: ExactSizeIterator>,
+        lookup: &mut Lookup<A>,
+        missed: ArrayVec<Missed<F>, BURST>,
         out: &mut impl Output<F>,
     ) {
-        let arrivals = arrivals.into_iter();
-        for (session, cold, link, half_open) in family.sessions.next_places(arrivals.len()) {
+        for (session, cold, link, half_open) in family.sessions.next_places(missed.len()) {
             F::prefetch(session);
             F::prefetch(cold);
             F::prefetch(link);
             half_open.inspect(|link| F::prefetch(*link));
         }
-        let mut openings: Openings<'a, F, A> = ArrayVec::new();
+        let mut openings = Openings::new();
         let (mut entered, mut filter) = (false, 0u64);
-        for arrival in arrivals {
-            let key = &arrival.flow.key;
-            let service = rx.plan.service_at(key.dst.into(), VPort(key.dport), key.proto);
+        for Missed { frame, at } in missed {
+            let (flow, hash) = (&mut lookup.flows[usize::from(at)], lookup.hashes[usize::from(at)]);
+            let service = rx.plan.service_at(flow.key.dst.into(), VPort(flow.key.dport), flow.key.proto);
             // A packet before it in the burst may open this one's session. Few pass the filter that do not; and what is
             // for no service may be an answer, where the frames were not received as they were sent, as from a file.
-            let bit = 1u64 << (arrival.hash % 64);
+            let bit = 1u64 << (hash % 64);
             let maybe = filter & bit != 0;
             filter |= bit;
-            let is_next = maybe && openings.iter().any(|opening| opening.arrival.hash == arrival.hash);
+            let is_next = maybe && openings.iter().any(|o| lookup.hashes[usize::from(o.missed.at)] == hash);
             if is_next || service.is_none() && !openings.is_empty() {
-                self.enter(rx, family, openings.drain(..), out);
+                self.enter(rx, family, lookup, &mut openings, out);
                 entered = true;
             }
-            if entered && let Some(found) = family.sessions.find(&arrival.flow.key, arrival.hash) {
-                self.hit_again(rx, family, found, arrival, out);
-            } else if let Some(opening) = self.admit(rx, family, service, arrival, out) {
-                let [_, outbound] = family.sessions.lines_of(&opening.placed);
-                F::prefetch(outbound);
-                openings.push(opening);
+            let flow = &mut lookup.flows[usize::from(at)];
+            if entered && let Some(found) = family.sessions.find(&flow.key, hash) {
+                self.hit_again(rx, family, found, frame, flow, out);
+                continue;
+            }
+            let Some((service, frame)) = self.admit(rx, service, frame, flow, hash, out) else { continue };
+            match self.open(rx, family, &Arrival { frame: &frame, flow, hash }, service, out) {
+                Ok(placed) => {
+                    openings.push(Opening { missed: Missed { frame, at }, placed, service });
+                    if openings.len().is_multiple_of(HASHED) {
+                        let start = openings.len() - HASHED;
+                        bring_near::<F, A>(family, &mut openings[start..]);
+                    }
+                }
+                Err(reason) => {
+                    self.counters.service(service.id).refused.add(1);
+                    self.refuse(rx, frame, flow, reason, out);
+                }
             }
         }
-        self.enter(rx, family, openings, out);
+        self.enter(rx, family, lookup, &mut openings, out);
     }
 
-    /// Decides about a packet of no session: it opens one, or belongs to another worker, or is dropped.
+    /// Whether a packet of no session may open one: it does not when it belongs to another worker, or is dropped.
+    #[inline(always)]
     fn admit<'a, A: Addr>(
         &mut self,
-        rx: Rx<'a>,
-        family: &mut Family<A>,
+        rx: Rx<'_>,
         service: Option<&'a Service>,
-        arrival: Arrival<F, A>,
+        frame: F,
+        flow: &Flow<A>,
+        hash: u64,
         out: &mut impl Output<F>,
-    ) -> Option<Opening<'a, F, A>> {
-        let key = &arrival.flow.key;
+    ) -> Option<(&'a Service, F)> {
+        let key = &flow.key;
         let Some(service) = service else {
-            self.serviceless(rx, arrival, out);
+            self.serviceless(rx, frame, key, hash, out);
             return None;
         };
-        let owner = self.spread.inbound(self.worker, rx.iface, key, arrival.hash);
+        let owner = self.spread.inbound(self.worker, rx.iface, key, hash);
         if owner != self.worker {
-            out.hand_over(owner, rx.iface, arrival.frame);
+            out.hand_over(owner, rx.iface, frame);
             return None;
         }
-        if key.proto == Proto::Tcp && !arrival.flow.flags.opens() {
+        if key.proto == Proto::Tcp && !flow.flags.opens() {
             self.counters.count_drop(DropReason::NoSession);
             return None;
         }
@@ -98,31 +122,29 @@ impl<F: Frame> Desk<F> {
             self.counters.count_drop(DropReason::OffloadAdopting);
             return None;
         }
-        if arrival.flow.ttl <= 1 {
-            self.ttl_exceeded(rx, arrival.frame, &arrival.flow, out);
+        if flow.ttl <= 1 {
+            self.ttl_exceeded(rx, frame, flow, out);
             return None;
         }
-        match self.open(rx, family, &arrival, service, out) {
-            Ok(placed) => Some(Opening { arrival, placed, service }),
-            Err(reason) => {
-                self.counters.service(service.id).refused.add(1);
-                self.refuse(rx, arrival, reason, out);
-                None
-            }
-        }
+        Some((service, frame))
     }
 
-    /// Makes the sessions that packets of a burst open, and takes each packet through its own.
-    #[inline(always)]
-    fn enter<'a, A: Addr>(
+    /// Makes the sessions that packets of a burst open, and takes each packet through its own. Leaves none.
+    #[inline(never)]
+    fn enter<A: Addr>(
         &mut self,
-        rx: Rx<'a>,
+        rx: Rx<'_>,
         family: &mut Family<A>,
-        openings: impl IntoIterator<Item = Opening<'a, F, A>>,
+        lookup: &mut Lookup<A>,
+        openings: &mut Openings<'_, F>,
         out: &mut impl Output<F>,
     ) {
-        for Opening { mut arrival, placed, service } in openings {
-            let first = match arrival.flow.key.proto {
+        let last = openings.len() % HASHED;
+        let start = openings.len() - last;
+        bring_near::<F, A>(family, &mut openings[start..]);
+        for Opening { missed: Missed { frame, at }, placed, service } in openings.drain(..) {
+            let flow = &mut lookup.flows[usize::from(at)];
+            let first = match flow.key.proto {
                 Proto::Tcp => State::SynSent,
                 Proto::Udp => State::Udp,
             };
@@ -131,7 +153,7 @@ impl<F: Frame> Desk<F> {
                     self.counters.sessions_created.add(1);
                     self.counters.service(service.id).sessions.add(1);
                     family.sessions.await_confirmation(idx);
-                    self.hit(rx, family, (idx, Direction::Inbound), arrival.frame, &mut arrival.flow, out);
+                    self.hit(rx, family, (idx, Direction::Inbound), frame, flow, out);
                 }
                 // A local port given out twice, which it never is.
                 Err(_) => {
@@ -139,7 +161,7 @@ impl<F: Frame> Desk<F> {
                         self.give_back(rx.now, family, unmade);
                     }
                     self.counters.service(service.id).refused.add(1);
-                    self.refuse(rx, arrival, DropReason::SessionTableFull, out);
+                    self.refuse(rx, frame, flow, DropReason::SessionTableFull, out);
                 }
             }
         }
@@ -147,17 +169,16 @@ impl<F: Frame> Desk<F> {
 
     /// A packet to no service: the answer of a real server, or of a session whose service was removed, for their owner; or
     /// for nobody.
-    fn serviceless<A: Addr>(&mut self, rx: Rx<'_>, arrival: Arrival<F, A>, out: &mut impl Output<F>) {
-        let key = &arrival.flow.key;
+    fn serviceless<A: Addr>(&mut self, rx: Rx<'_>, frame: F, key: &FlowKey<A>, hash: u64, out: &mut impl Output<F>) {
         let (owner, reason) = match rx.plan.own_or_former(key.dst.into()) {
             Some(Own::Lip) => (self.spread.outbound(self.worker, rx.iface, key), DropReason::NoSession),
-            Some(Own::Vip) => (self.spread.inbound(self.worker, rx.iface, key, arrival.hash), DropReason::NoService),
+            Some(Own::Vip) => (self.spread.inbound(self.worker, rx.iface, key, hash), DropReason::NoService),
             Some(Own::Interface(_)) | None => (self.worker, DropReason::NoService),
         };
         if owner == self.worker {
             self.counters.count_drop(reason);
         } else {
-            out.hand_over(owner, rx.iface, arrival.frame);
+            out.hand_over(owner, rx.iface, frame);
         }
     }
 
@@ -166,16 +187,16 @@ impl<F: Frame> Desk<F> {
         &mut self,
         rx: Rx<'_>,
         family: &mut Family<A>,
-        arrival: &Arrival<F, A>,
+        arrival: &Arrival<'_, F, A>,
         service: &Service,
         out: &mut impl Output<F>,
     ) -> Result<Placed, DropReason> {
-        let client = arrival.flow.key.src;
-        let back = rx.plan.routes.lookup_from(rx.iface, client).ok_or(DropReason::NoRoute)?;
-        let server = match self.choose(rx, &arrival.flow.key, service) {
+        let key = &arrival.flow.key;
+        let back = rx.plan.routes.lookup_from(rx.iface, key.src).ok_or(DropReason::NoRoute)?;
+        let server = match self.choose(rx, key, service) {
             Err(DropReason::ServersFull) => {
                 self.make_room_on_servers(rx, family, service, out)?;
-                self.choose(rx, &arrival.flow.key, service)?
+                self.choose(rx, key, service)?
             }
             chosen => chosen?,
         };
@@ -221,7 +242,7 @@ impl<F: Frame> Desk<F> {
         &mut self,
         rx: Rx<'_>,
         family: &mut Family<A>,
-        arrival: &Arrival<F, A>,
+        arrival: &Arrival<'_, F, A>,
         (service, server, back): (&Service, &Server, Route<A>),
         out: &mut impl Output<F>,
     ) -> Result<Placed, DropReason> {
@@ -293,10 +314,21 @@ impl<F: Frame> Desk<F> {
     }
 }
 
+/// Hashes the outbound keys of sessions to be made, and asks for their lines of the index. The inbound ones are near since
+/// they were looked up.
+#[inline(always)]
+fn bring_near<F: Frame, A: Addr>(family: &Family<A>, openings: &mut [Opening<'_, F>]) {
+    family.sessions.hash_placed(Direction::Outbound, openings.iter_mut().map(|opening| &mut opening.placed));
+    for opening in openings {
+        F::prefetch(family.sessions.line_of(&opening.placed, Direction::Outbound));
+    }
+}
+
 /// The first state of a session that this packet opens.
-fn conn<F: Frame, A: Addr>(arrival: &Arrival<F, A>, toa: bool) -> Conn {
+#[inline(always)]
+fn conn<F: Frame, A: Addr>(arrival: &Arrival<'_, F, A>, toa: bool) -> Conn {
     match arrival.flow.key.proto {
-        Proto::Tcp => Conn::tcp(&tcp::segment(arrival.frame.bytes(), &arrival.flow), toa),
+        Proto::Tcp => Conn::tcp(&tcp::segment(arrival.frame.bytes(), arrival.flow), toa),
         Proto::Udp => Conn::udp(),
     }
 }

@@ -1,11 +1,13 @@
 //! Packets of a session: TCP tracked, TOA put in, rewritten, sent to the next hop.
 
+use arrayvec::ArrayVec;
+
 use crate::addr::Addr;
 use crate::counters::Traffic;
 use crate::flow::Direction;
 use crate::forward::housekeeping::timeouts;
 use crate::forward::offload::must_wait;
-use crate::forward::{Arrival, Desk, Family, Output, Rx};
+use crate::forward::{Desk, Family, Lookup, Missed, Output, Rx};
 use crate::frame::Frame;
 use crate::id::{CPort, IfaceId, NexthopId, Proto};
 use crate::neighbor::Hop;
@@ -98,10 +100,11 @@ impl<F: Frame> Desk<F> {
         rx: Rx<'_>,
         family: &mut Family<A>,
         found: (SessionIdx, Direction),
-        mut arrival: Arrival<F, A>,
+        frame: F,
+        flow: &mut Flow<A>,
         out: &mut impl Output<F>,
     ) {
-        self.hit(rx, family, found, arrival.frame, &mut arrival.flow, out);
+        self.hit(rx, family, found, frame, flow, out);
     }
 
     /// Removes TOA options the client made up, and adds the true one where the real server needs it.
@@ -204,8 +207,11 @@ impl<F: Frame> Desk<F> {
         if let Some(ended) = family.sessions.remove(idx) {
             self.ended(rx.now, family, ended);
         }
-        let hash = family.sessions.hash(&flow.key);
-        self.misses(rx, family, [Arrival { frame, flow: *flow, hash }], out);
+        let mut alone = Lookup::new();
+        (alone.flows[0], alone.hashes[0]) = (*flow, family.sessions.hash(&flow.key));
+        let mut missed = ArrayVec::new();
+        missed.push(Missed { frame, at: 0 });
+        self.misses(rx, family, &mut alone, missed, out);
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use crate::addr::Addr;
+use crate::flow::Direction;
 use crate::forward::offload::must_leave_target;
 use crate::forward::{Desk, Family, Forwarder, Output, link};
 use crate::frame::Frame;
@@ -111,19 +112,47 @@ impl Prepared {
     }
 }
 
+/// Sessions whose timers have gone off, where there are so many that not all can be looked at between two bursts. Meanwhile
+/// their memory comes near: what is waited for between two bursts, no packet is taken in.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    /// Their lines of the index are under way.
+    near: ArrayVec<SessionIdx, EXPIRE_BUDGET>,
+    /// They themselves are under way.
+    up: ArrayVec<SessionIdx, EXPIRE_BUDGET>,
+}
+
+impl Due {
+    fn is_empty(&self) -> bool {
+        self.near.is_empty() && self.up.is_empty()
+    }
+}
+
 impl<F: Frame> Desk<F> {
     /// Ends sessions whose deadline has passed, once the target has nothing of them.
     fn expire<A: Addr>(&mut self, plan: &Plan, now: Time, family: &mut Family<A>, out: &mut impl Output<F>) {
+        if !family.due.near.is_empty() {
+            let near = std::mem::take(&mut family.due.near);
+            self.look_at(plan, now, family, &near, out);
+        }
+        if !family.due.up.is_empty() {
+            family.due.near = std::mem::take(&mut family.due.up);
+            let mut placed: ArrayVec<Placed, EXPIRE_BUDGET> =
+                family.due.near.iter().filter_map(|&idx| family.sessions.locate(idx)).collect();
+            bring_near::<F, A>(family, &mut placed);
+        }
         let mut budget = EXPIRE_BUDGET;
-        let mut up: ArrayVec<SessionIdx, EXPIRE_BUDGET> = ArrayVec::new();
         while let Some(idx) = family.sessions.poll(now, &mut budget) {
             if let Some((session, cold)) = family.sessions.memory(idx) {
                 F::prefetch(session);
                 F::prefetch(cold);
             }
-            up.push(idx);
+            family.due.up.push(idx);
         }
-        if !up.is_empty() {
+        // Those that are left wait for nobody.
+        if budget > 0 && !family.due.is_empty() {
+            let Due { near, up } = std::mem::take(&mut family.due);
+            self.look_at(plan, now, family, &near, out);
             self.look_at(plan, now, family, &up, out);
         }
     }
@@ -145,14 +174,12 @@ impl<F: Frame> Desk<F> {
             if deadline > now {
                 family.sessions.file(idx, next_look(plan, now, session));
             } else if let Some(placed) = family.sessions.locate(idx) {
-                for line in family.sessions.lines_of(&placed) {
-                    F::prefetch(line);
-                }
                 ending.push(placed);
             } else {
                 self.due_with_target(now, family, idx, out);
             }
         }
+        bring_near::<F, A>(family, &mut ending);
         for placed in &ending {
             if let Some(ended) = family.sessions.remove_located(placed) {
                 self.ended(now, family, ended);
@@ -204,6 +231,17 @@ impl<F: Frame> Desk<F> {
         housekeeper.due(now, &mut self.probes);
         for probe in self.probes.iter() {
             send_made(plan, probe.iface, out, |frame, mac| ask(plan, probe, frame, mac));
+        }
+    }
+}
+
+/// Hashes the keys of sessions, and asks for their lines of the index.
+#[inline(always)]
+fn bring_near<F: Frame, A: Addr>(family: &Family<A>, placed: &mut [Placed]) {
+    for direction in [Direction::Inbound, Direction::Outbound] {
+        family.sessions.hash_placed(direction, &mut *placed);
+        for placed in &*placed {
+            F::prefetch(family.sessions.line_of(placed, direction));
         }
     }
 }

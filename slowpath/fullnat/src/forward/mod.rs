@@ -33,6 +33,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use self::hops::Hops;
+use self::housekeeping::Due;
 pub use self::housekeeping::Prepared;
 pub use self::output::Output;
 use self::output::RateLimit;
@@ -133,6 +134,7 @@ struct Family<A: Addr> {
     sessions: SessionTable<A>,
     ports: PortSpaces<A>,
     hops: Hops<A>,
+    due: Due,
 }
 
 /// The circumstances of a burst.
@@ -162,11 +164,11 @@ struct Batch<'a, F, A: Addr> {
     lookup: &'a mut Lookup<A>,
 }
 
-/// A parsed frame that left the others' way.
-struct Arrival<F, A> {
+/// A frame that left the others' way. What the stages made of it stays in their lists.
+struct Missed<F> {
     frame: F,
-    flow: Flow<A>,
-    hash: u64,
+    /// Its place in those lists.
+    at: u8,
 }
 
 impl<F: Frame> Forwarder<F> {
@@ -331,6 +333,7 @@ impl<A: Addr> Family<A> {
             sessions: SessionTable::new(sessions, hash, now),
             ports: PortSpaces::new(0, seed),
             hops: Hops::new(neighbors),
+            due: Due::default(),
         }
     }
 }
@@ -352,7 +355,7 @@ impl<F: Frame> Desk<F> {
         lookup.hash::<F>(sessions, len - len % GROUP, len);
         lookup.probe::<F>(sessions, len.min(2 * GROUP));
         lookup.probe_behind::<F>(sessions, GROUP);
-        let mut misses = ArrayVec::<_, BURST>::new();
+        let mut missed = ArrayVec::<_, BURST>::new();
         for start in (0..len).step_by(GROUP) {
             lookup.probe::<F>(&family.sessions, len.min(start + 3 * GROUP));
             lookup.probe_behind::<F>(&family.sessions, start + 2 * GROUP);
@@ -364,17 +367,16 @@ impl<F: Frame> Desk<F> {
                     self.hit(rx, family, found, frame, flow, out);
                     continue;
                 }
-                let arrival = Arrival { frame, flow: *flow, hash: lookup.hashes[at] };
                 match family.sessions.resolve_anew(key, probe) {
-                    Some(found) => self.hit_again(rx, family, found, arrival, out),
-                    None => misses.push(arrival),
+                    Some(found) => self.hit_again(rx, family, found, frame, flow, out),
+                    None => missed.push(Missed { frame, at: at as u8 }),
                 }
             }
         }
         drop(frames);
         lookup.probed = 0;
-        if !misses.is_empty() {
-            self.misses(rx, family, misses, out);
+        if !missed.is_empty() {
+            self.misses(rx, family, lookup, missed, out);
         }
     }
 

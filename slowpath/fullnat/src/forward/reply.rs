@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::addr::Addr;
-use crate::forward::{Arrival, Desk, Output, Rx};
+use crate::forward::{Desk, Output, Rx};
 use crate::frame::Frame;
 use crate::id::Proto;
 use crate::reason::DropReason;
@@ -37,7 +37,8 @@ impl<F: Frame> Desk<F> {
     pub(super) fn refuse<A: Addr>(
         &mut self,
         rx: Rx<'_>,
-        arrival: Arrival<F, A>,
+        mut frame: F,
+        flow: &Flow<A>,
         reason: DropReason,
         out: &mut impl Output<F>,
     ) {
@@ -45,14 +46,13 @@ impl<F: Frame> Desk<F> {
         if reason == DropReason::HalfOpenFull {
             return;
         }
-        let Arrival { mut frame, flow, .. } = arrival;
         if flow.key.proto == Proto::Udp {
-            return self.icmp_reply(rx, frame, &flow, IcmpError::PortUnreachable, out);
+            return self.icmp_reply(rx, frame, flow, IcmpError::PortUnreachable, out);
         }
         if !self.reset_limit.allow(rx.now) {
             return self.counters.replies_limited.add(1);
         }
-        let made = reply::tcp_reset(&mut frame, &flow, rx.plan.interface(rx.iface).mac);
+        let made = reply::tcp_reset(&mut frame, flow, rx.plan.interface(rx.iface).mac);
         if self.made(made) {
             self.counters.rst_sent.add(1);
             out.transmit(rx.iface, frame);

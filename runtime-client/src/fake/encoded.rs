@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status};
 
 use super::LONGEST_MESSAGE;
 use super::service::{Service, cutter};
+use super::state::Batch;
 use crate::codec::Raw;
 use crate::proto::p4::v1::p4_runtime_server::P4RuntimeServer;
 use crate::target::pack_errors;
@@ -85,6 +86,7 @@ impl UnaryService<Bytes> for Write {
                 tokio::time::sleep(delay).await;
             }
             let cutter = cutter(&request);
+            let batch = Batch::decode(request.get_ref())?;
             let (result, cut) = {
                 let mut state = service.lock();
                 // The standard has a target be done with the writes of a primary that is gone before there is another. Here
@@ -93,7 +95,7 @@ impl UnaryService<Bytes> for Write {
                     return Err(Status::cancelled("the connection is gone"));
                 }
                 let cut = state.dice.cut();
-                (state.write(request.get_ref(), cut), cut)
+                (state.write(batch, cut), cut)
             };
             if cut.is_some() {
                 cutter.cancel();

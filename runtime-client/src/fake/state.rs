@@ -8,7 +8,7 @@ use tonic::Status;
 
 use super::chaos::{CutAt, Dice, Lie};
 use super::schema::{Schema, error};
-use super::table::Tables;
+use super::table::{Tables, is_delete};
 use super::{FakeConfig, FakeStats};
 use crate::Code;
 use crate::election::ElectionId;
@@ -109,10 +109,10 @@ impl State {
         self.streams.arbitration.check(role, election_id.map(ElectionId::from))
     }
 
-    /// Applies an encoded `WriteRequest`. None: all of it was applied; else one result for each update.
-    pub fn write(&mut self, request: &Bytes, cut: Option<CutAt>) -> Result<Option<Vec<Error>>, Status> {
+    /// Applies a batch. None: all of it was applied; else one result for each update.
+    pub fn write(&mut self, request: Batch, cut: Option<CutAt>) -> Result<Option<Vec<Error>>, Status> {
         self.stats.writes += 1;
-        let (updates, head) = write_request(request).map_err(|Malformed| Status::internal("not a valid request"))?;
+        let Batch { updates, head } = request;
         self.check_sender(head.device_id, &head.role, head.election_id)?;
         if self.pipeline.is_none() {
             return Err(Status::failed_precondition("no pipeline"));
@@ -128,20 +128,20 @@ impl State {
         };
         let mut errors = Vec::new();
         for (place, update) in updates.into_iter().take(applied).enumerate() {
-            self.apply(place, &request.slice_ref(update), count, &mut errors)?;
+            self.apply(place, update, count, &mut errors)?;
         }
         Ok((!errors.is_empty()).then_some(errors))
     }
 
     /// Results are kept only from the first failure on.
-    fn apply(&mut self, place: usize, update: &Bytes, count: usize, errors: &mut Vec<Error>) -> Result<(), Status> {
+    fn apply(&mut self, place: usize, update: Change, count: usize, errors: &mut Vec<Error>) -> Result<(), Status> {
         self.stats.updates += 1;
-        let result = match self.tables.delete_exact(update, &mut self.dice) {
-            Some(result) => result,
-            None => {
-                let update = Update::decode(update.clone()).map_err(|error| Status::internal(error.to_string()))?;
-                self.tables.apply(update, self.now, &mut self.dice)
-            }
+        let result = match update {
+            Change::Message(update) => self.tables.apply(*update, self.now, &mut self.dice),
+            Change::Delete(update) => match self.tables.delete_exact(&update, &mut self.dice) {
+                Some(result) => result,
+                None => self.tables.apply(decode(update)?, self.now, &mut self.dice),
+            },
         };
         if result.is_err() && errors.is_empty() {
             errors.reserve(count);
@@ -255,6 +255,35 @@ impl Controlled for State {
         self.packets_out.push(packet);
         Ok(())
     }
+}
+
+/// A `WriteRequest` as far as it can be taken apart without the state, and so without the lock.
+pub(super) struct Batch {
+    updates: Vec<Change>,
+    /// The rest of it.
+    head: WriteRequest,
+}
+
+/// One update.
+enum Change {
+    /// A delete, encoded: most have nothing but the key.
+    Delete(Bytes),
+    Message(Box<Update>),
+}
+
+impl Batch {
+    pub fn decode(request: &Bytes) -> Result<Self, Status> {
+        let (updates, head) = write_request(request).map_err(|Malformed| Status::internal("not a valid request"))?;
+        let change = |update: &[u8]| {
+            let bytes = request.slice_ref(update);
+            if is_delete(update) { Ok(Change::Delete(bytes)) } else { decode(bytes).map(Box::new).map(Change::Message) }
+        };
+        Ok(Self { updates: updates.into_iter().map(change).collect::<Result<_, _>>()?, head })
+    }
+}
+
+fn decode(update: Bytes) -> Result<Update, Status> {
+    Update::decode(update).map_err(|error| Status::internal(error.to_string()))
 }
 
 /// The updates of an encoded `WriteRequest`, as they are, and the rest of it.

@@ -241,6 +241,11 @@ fn hash(key: &EntryKey, bits: u32) -> u64 {
     hasher.finish() & ((1 << bits) - 1)
 }
 
+/// Whether an encoded update is the delete of a table's entry.
+pub(super) fn is_delete(update: &[u8]) -> bool {
+    update_of(update).is_some_and(|(kind, _)| kind == Type::Delete as u64)
+}
+
 /// Kind and table entry of an encoded update; none: it is of another entity, or none at all.
 fn update_of(update: &[u8]) -> Option<(u64, &[u8])> {
     let (mut kind, mut entity) = (0, None);

@@ -22,6 +22,8 @@ pub struct Link {
     next: u32,
 }
 
+const _: () = assert!(size_of::<Link>() == 8);
+
 /// The queues. Entries are named by indexes below 2³¹, those of the [session table](crate::table).
 pub struct HalfOpen {
     links: Vec<Link>,
@@ -109,6 +111,13 @@ impl HalfOpen {
         (first & END == 0).then_some(first)
     }
 
+    /// The entry queued after this one at the same server.
+    #[inline]
+    pub fn behind(&self, idx: u32) -> Option<u32> {
+        let next = self.links.get(idx as usize).filter(|link| link.prev != NOWHERE)?.next;
+        (next & END == 0).then_some(next)
+    }
+
     /// The oldest entry, by `age`, of a few that are first in their queues: that of `server`, that of the queue from which the
     /// last one came, and some in turns from call to call. What is older than these is found within some calls, and all of
     /// its queue after it.
@@ -156,9 +165,10 @@ mod tests {
         assert!(queues.remove(2) && !queues.remove(2));
         for idx in [5, 7, 0] {
             assert_eq!((queues.oldest(server), queues.oldest(ServerId(2))), (Some(idx), None));
+            assert_eq!(queues.behind(idx), [(5, 7), (7, 0)].iter().find(|pair| pair.0 == idx).map(|pair| pair.1));
             assert!(queues.remove(idx));
         }
-        assert_eq!((queues.oldest(server), queues.len()), (None, 0));
+        assert_eq!((queues.oldest(server), queues.behind(0), queues.len()), (None, None, 0));
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl<A: Addr> Session<A> {
 /// What a session needs only at its beginning and end, on its way to the target, and for an operator who looks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cold {
-    /// [Ticks](TICK_MS) from the caller's origin to the session's first packet. Wraps after 8 years.
+    /// [Ticks](TICK_MS) from the caller's origin to the session's first packet. Wraps after 2 years.
     created: u32,
     /// Where the local port goes back to.
     pub ports: PortSpaceId,
@@ -163,7 +163,7 @@ pub struct Cold {
 const _: () = assert!(size_of::<Cold>() == 20);
 
 /// Milliseconds to which it is known when a session began.
-const TICK_MS: u64 = 64;
+const TICK_MS: u64 = 16;
 
 impl Cold {
     /// The cold part of a session that begins at `now` with a port of `ports`.
@@ -187,7 +187,7 @@ impl Cold {
         self.window_packets
     }
 
-    /// Milliseconds since the session began, to a sixteenth of a second.
+    /// Milliseconds since the session began, to a 64th of a second.
     #[inline]
     pub fn age_ms(&self, now: Time) -> u64 {
         u64::from(ticks(now).wrapping_sub(self.created)) * TICK_MS
@@ -265,9 +265,9 @@ mod tests {
 
     #[test]
     fn the_age_is_known_over_the_wrap() {
-        let begin = Time((64 << 32) - 100);
+        let begin = Time((TICK_MS << 32) - 6 * TICK_MS);
         let cold = Cold::new(begin, PortSpaceId(1));
-        for (ms, age) in [(0, 0), (64, 64), (200, 192), (100_000, 99_968)] {
+        for (ms, age) in [(0, 0), (64, 64), (207, 192), (100_000, 100_000)] {
             assert_eq!(cold.age_ms(begin.after(ms)), age, "{ms}");
         }
     }

@@ -367,6 +367,12 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
         self.half_open.oldest(server).map(SessionIdx)
     }
 
+    /// The half-open session that began after this one at the same server.
+    #[inline]
+    pub fn half_open_behind(&self, idx: SessionIdx) -> Option<SessionIdx> {
+        self.half_open.behind(idx.0).map(SessionIdx)
+    }
+
     /// The oldest half-open session of `server`, or one that is older and of another server, as far as a few looks find it:
     /// see [`HalfOpen::oldest_of_some`].
     pub fn old_half_open(&mut self, server: ServerId, now: Time) -> Option<SessionIdx> {

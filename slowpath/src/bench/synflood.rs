@@ -53,8 +53,8 @@ struct Flooded {
     ns_per_spoofed_syn: f64,
     /// Half-open sessions at the end.
     half_open_sessions: u64,
-    /// How long a half-open session lasts, by how many there are and how many begin.
-    half_open_ms: f64,
+    /// How long a half-open session lasts, by how many there are and how many are given up.
+    half_open_ms: Option<f64>,
     half_open_evicted: u64,
     /// Sessions at the end that nobody uses; each holds a local port.
     sessions_held: u64,
@@ -113,7 +113,7 @@ pub fn run<A: BenchAddr>(eal: Eal, args: &Synflood) -> Result<(), BenchError> {
         ns_per_good_session: quiet.done.ns(),
         ns_per_spoofed_syn: (cpu - good).max(0.0) / flooded.spoofed.max(1) as f64,
         half_open_sessions: flooded.half_open,
-        half_open_ms: flooded.half_open as f64 * cpu / 1e6 / (flooded.spoofed + flooded.begun).max(1) as f64,
+        half_open_ms: (flooded.evicted > 0).then(|| flooded.half_open as f64 * cpu / 1e6 / flooded.evicted as f64),
         half_open_evicted: flooded.evicted,
         sessions_held: flooded.held,
         dropped: flooded.dropped,
@@ -178,7 +178,7 @@ fn text(r: &Flooded) -> String {
         ("spoofed SYNs per CPU-second", format!("{:.0}", r.spoofed_syns_per_cpu_second)),
         ("ns per spoofed SYN and its SYN-ACK, ports included", format!("{:.0}", r.ns_per_spoofed_syn)),
         ("half-open sessions", r.half_open_sessions.to_string()),
-        ("ms that one of them lasts", format!("{:.0}", r.half_open_ms)),
+        ("ms that one of them lasts", r.half_open_ms.map_or("-".to_owned(), |ms| format!("{ms:.0}"))),
         ("of them given up for new ones", r.half_open_evicted.to_string()),
         ("sessions and ports held for nobody", format!("{} of {}", r.sessions_held, r.table_sessions)),
     ];

@@ -43,6 +43,7 @@ fn a_flood_is_measured() {
         assert!(result["spoofed_syns"].as_u64().unwrap() > 100, "{result}");
         assert!(result["ns_per_spoofed_syn"].as_f64().unwrap() > 0.0, "{result}");
         assert!((0.0..=1.0).contains(&result["good_kept_share"].as_f64().unwrap()), "{result}");
+        assert!(result["filled"] == false || result["half_open_evicted"].as_u64().unwrap() > 0, "{result}");
     }
 }
 

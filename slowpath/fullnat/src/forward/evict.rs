@@ -16,7 +16,7 @@ use crate::plan::Service;
 use crate::ports::{Lease, Pool, Remote};
 use crate::reason::DropReason;
 use crate::session::{Cold, Session};
-use crate::table::SessionIdx;
+use crate::table::{SessionIdx, SessionTable};
 use crate::tcp::State;
 use crate::wire::reply;
 
@@ -105,6 +105,7 @@ impl<F: Frame> Desk<F> {
         self.counters.service(session.service_id).evicted.add(1);
         self.counters.server(session.server_id).evicted.add(1);
         self.abort(rx, &session, out);
+        foresee::<F, A>(&family.sessions, session.server_id);
         Some((session, cold))
     }
 
@@ -121,5 +122,21 @@ impl<F: Frame> Desk<F> {
         if reply::tcp_abort(&mut frame, &key, session.conn.server_expects(), (to, rx.plan.interface(hop.iface).mac)) {
             out.transmit(hop.iface, frame);
         }
+    }
+}
+
+/// Fetches what giving up the server's next session will need: in a flood that comes soon, and each far line would be
+/// waited for. Of the session behind it, what is needed to do the same then.
+fn foresee<F: Frame, A: Addr>(sessions: &SessionTable<A>, server: ServerId) {
+    let Some(next) = sessions.oldest_half_open(server) else { return };
+    if let Some(mut placed) = sessions.locate(next) {
+        for direction in [Direction::Inbound, Direction::Outbound] {
+            sessions.hash_placed(direction, [&mut placed]);
+            F::prefetch(sessions.line_of(&placed, direction));
+        }
+    }
+    if let Some((session, cold)) = sessions.half_open_behind(next).and_then(|idx| sessions.memory(idx)) {
+        F::prefetch(session);
+        F::prefetch(cold);
     }
 }

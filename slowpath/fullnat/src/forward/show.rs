@@ -33,7 +33,7 @@ pub struct SessionView {
     pub service: ServiceId,
     /// The real server.
     pub server_id: ServerId,
-    /// Milliseconds since it began, to a sixteenth of a second.
+    /// Milliseconds since it began, to a 64th of a second.
     pub age_ms: u64,
     /// Milliseconds since its last packet.
     pub idle_ms: u64,

@@ -16,7 +16,7 @@ use crate::world::{FRONT, Net, Rs, World, our_mac, server_mac};
 
 const SYN_ACK: TcpFlags = TcpFlags(TcpFlags::SYN.0 | TcpFlags::ACK.0);
 const ONE: Rs = Rs { weight: 1, max_connections: 0, removed: false };
-/// Milliseconds from which on a session may be given up, and those to which its age is known.
+/// Milliseconds from which on a session may be given up, and more than those to which its age is known.
 const OLD: u64 = 256;
 const TICK: u64 = 64;
 

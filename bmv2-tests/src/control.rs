@@ -9,7 +9,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use carom_p4::artifacts::{BMV2_IDS_JSON, BMV2_IDS_P4INFO, BMV2_JSON, BMV2_P4INFO, PNA_P4INFO, PNA_SPEC};
 use carom_p4::artifacts::{bmv2_ids_json_with_room_for, bmv2_json_with_room_for, pna_spec_with_room_for};
 use carom_p4::{
-    Action as _, ConnectionV4Key, FlowV4Key, FlowV6Key, InboundV4Key, Key, PairIdV4Action, PairIdV4Key, PortKey,
+    Action as _, ConnectionV4EvenKey, ConnectionV4OddKey, FlowV4Key, FlowV6Key, InboundV4Key, Key, PairIdV4Action,
+    PairIdV4Key, PortKey,
 };
 use prost::Message;
 use runtime_client::pipeline::{Bmv2Json, DeviceConfig, Entries, Pipeline, PnaSpec};
@@ -209,7 +210,9 @@ impl<'a> Control<'a> {
     where
         K::Action: Send,
     {
-        let counted = [FlowV4Key::TABLE.id, FlowV6Key::TABLE.id, ConnectionV4Key::TABLE.id].contains(&K::TABLE.id);
+        let counted = [FlowV4Key::TABLE, FlowV6Key::TABLE, ConnectionV4EvenKey::TABLE, ConnectionV4OddKey::TABLE]
+            .iter()
+            .any(|table| table.id == K::TABLE.id);
         let query = Query::table(K::TABLE.id);
         let query = if counted { query.with_counters() } else { query };
         self.ask(async |client| client.read(query).await?.all().await?.iter().map(row).collect())
@@ -245,13 +248,21 @@ impl<'a> Control<'a> {
             packets,
             bytes,
         });
-        let connections = self.rows::<ConnectionV4Key>()?;
+        let even = self
+            .rows::<ConnectionV4EvenKey>()?
+            .into_iter()
+            .map(|row| (row.key.pair, row.key.lport, row.packets, row.bytes));
+        let odd = self
+            .rows::<ConnectionV4OddKey>()?
+            .into_iter()
+            .map(|row| (row.key.pair, row.key.lport, row.packets, row.bytes));
+        let connections: Vec<_> = even.chain(odd).collect();
         // Read after the connections: a pair is there before they are, and stays longer.
         let pairs: BTreeMap<u16, PairIdV4Key> =
             self.rows::<PairIdV4Key>()?.into_iter().map(|row| (id_of(&row), row.key)).collect();
-        let outbound = connections.into_iter().map(|Row { key, packets, bytes, .. }| {
-            let pair = pairs.get(&key.pair).with_context(|| format!("a connection of no pair: {key:?}"))?;
-            let ends = [(IpAddr::V4(pair.src.into()), pair.sport), (IpAddr::V4(pair.dst.into()), key.lport)];
+        let outbound = connections.into_iter().map(|(pair, lport, packets, bytes)| {
+            let pair = pairs.get(&pair).with_context(|| format!("a connection of no pair: {pair}, port {lport}"))?;
+            let ends = [(IpAddr::V4(pair.src.into()), pair.sport), (IpAddr::V4(pair.dst.into()), lport)];
             Ok(Flow { ends, packets, bytes })
         });
         inbound.map(Ok).chain(outbound).collect()

@@ -19,7 +19,7 @@ control FlowV4(inout headers_t hdr, inout meta_t meta) {
         hdr.ports.dport = dport;
         hdr.ipv4.ttl = hdr.ipv4.ttl - 1;
         meta.nexthop = nexthop;
-        meta.rewritten = 1;
+        REWRITTEN_V4;
         meta.verdict = VERDICT_FORWARD;
     }
 
@@ -36,7 +36,7 @@ control FlowV4(inout headers_t hdr, inout meta_t meta) {
         hdr.tcp.seq = hdr.tcp.seq + seq_delta;
         hdr.tcp.ack = hdr.tcp.ack + ack_delta;
         meta.nexthop = nexthop;
-        meta.rewritten = 1;
+        REWRITTEN_V4;
         meta.verdict = VERDICT_FORWARD;
     }
 

@@ -17,7 +17,8 @@
 // an entry leaves the next hop at 0, which has none either: the packet is dropped and counted.
 
 control FlowV4(inout headers_t hdr, inout meta_t meta) {
-    DIRECT_COUNTER(connection_v4_count, ".connection_v4_count", ID_CONNECTION_V4_COUNT)
+    DIRECT_COUNTER(connection_v4_even_count, ".connection_v4_even_count", ID_CONNECTION_V4_EVEN_COUNT)
+    DIRECT_COUNTER(connection_v4_odd_count, ".connection_v4_odd_count", ID_CONNECTION_V4_ODD_COUNT)
 
     @name(".is_service") @id(ID_IS_SERVICE)
     action is_service(@id(1) bit<16> id, @id(2) bit<8> worker) {
@@ -90,9 +91,9 @@ control FlowV4(inout headers_t hdr, inout meta_t meta) {
     }
 
     // Outbound there were zeros, and this is the client; inbound it is what client and packet differ in.
-    @name(".connection") @id(ID_CONNECTION)
-    action connection(@id(1) bit<32> client, @id(2) bit<16> cport, @id(3) bit<16> service) {
-        DIRECT_COUNT(connection_v4_count);
+    @name(".connection_even") @id(ID_CONNECTION_EVEN)
+    action connection_even(@id(1) bit<32> client, @id(2) bit<16> cport, @id(3) bit<16> service) {
+        DIRECT_COUNT(connection_v4_even_count);
         meta.client = meta.client ^ client;
         meta.cport = meta.cport ^ cport;
         meta.service = meta.service ^ service;
@@ -101,19 +102,46 @@ control FlowV4(inout headers_t hdr, inout meta_t meta) {
     }
 
     CONNECTION_V4_LAYOUT
-    @name(".connection_v4") @id(ID_CONNECTION_V4)
-    table connection_v4 {
+    @name(".connection_v4_even") @id(ID_CONNECTION_V4_EVEN)
+    table connection_v4_even {
         key = {
             meta.pair[13:0]: exact @name("pair") @id(1);
             meta.lport: exact @name("lport") @id(2);
         }
         actions = {
-            @tableonly connection;
+            @tableonly connection_even;
             @defaultonly NoAction;
         }
         const default_action = NoAction();
-        size = SIZE_CONNECTIONS_V4;
-        DIRECT_COUNTER_OF(connection_v4_count)
+        size = SIZE_CONNECTIONS_V4 / 2;
+        DIRECT_COUNTER_OF(connection_v4_even_count)
+        IDLE_TIMEOUT
+    }
+
+    @name(".connection_odd") @id(ID_CONNECTION_ODD)
+    action connection_odd(@id(1) bit<32> client, @id(2) bit<16> cport, @id(3) bit<16> service) {
+        DIRECT_COUNT(connection_v4_odd_count);
+        meta.client = meta.client ^ client;
+        meta.cport = meta.cport ^ cport;
+        meta.service = meta.service ^ service;
+        meta.connected = 1;
+        meta.verdict = VERDICT_FORWARD;
+    }
+
+    CONNECTION_V4_LAYOUT
+    @name(".connection_v4_odd") @id(ID_CONNECTION_V4_ODD)
+    table connection_v4_odd {
+        key = {
+            meta.pair[13:0]: exact @name("pair") @id(1);
+            meta.lport: exact @name("lport") @id(2);
+        }
+        actions = {
+            @tableonly connection_odd;
+            @defaultonly NoAction;
+        }
+        const default_action = NoAction();
+        size = SIZE_CONNECTIONS_V4 / 2;
+        DIRECT_COUNTER_OF(connection_v4_odd_count)
         IDLE_TIMEOUT
     }
 
@@ -123,7 +151,11 @@ control FlowV4(inout headers_t hdr, inout meta_t meta) {
                 inbound_v4.apply();
             }
         }
-        connection_v4.apply();
+        if (meta.lport[0:0] == 0) {
+            connection_v4_even.apply();
+        } else {
+            connection_v4_odd.apply();
+        }
     }
 }
 
@@ -136,7 +168,7 @@ control RewriteV4(inout headers_t hdr, inout meta_t meta) {
         hdr.ports.dport = dport;
         hdr.ipv4.ttl = hdr.ipv4.ttl - 1;
         meta.nexthop = nexthop;
-        meta.rewritten = 1;
+        REWRITTEN_V4;
     }
 
     @name(".pair_v4") @id(ID_PAIR_V4)
@@ -160,7 +192,7 @@ control RewriteV4(inout headers_t hdr, inout meta_t meta) {
         hdr.ports.dport = meta.cport;
         hdr.ipv4.ttl = hdr.ipv4.ttl - 1;
         meta.nexthop = nexthop;
-        meta.rewritten = 1;
+        REWRITTEN_V4;
     }
 
     @name(".service_addr_v4") @id(ID_SERVICE_ADDR_V4)

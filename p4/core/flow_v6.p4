@@ -15,7 +15,7 @@ control FlowV6(inout headers_t hdr, inout meta_t meta) {
         hdr.ports.dport = dport;
         hdr.ipv6.hop_limit = hdr.ipv6.hop_limit - 1;
         meta.nexthop = nexthop;
-        meta.rewritten = 1;
+        REWRITTEN_V6;
         meta.verdict = VERDICT_FORWARD;
     }
 
@@ -35,7 +35,7 @@ control FlowV6(inout headers_t hdr, inout meta_t meta) {
         hdr.tcp.seq = hdr.tcp.seq + seq_delta;
         hdr.tcp.ack = hdr.tcp.ack + ack_delta;
         meta.nexthop = nexthop;
-        meta.rewritten = 1;
+        REWRITTEN_V6;
         meta.verdict = VERDICT_FORWARD;
     }
 

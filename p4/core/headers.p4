@@ -132,8 +132,6 @@ struct meta_t {
     bit<8>  reason;
     // VERDICT_*: what becomes of it.
     bit<8>  verdict;
-    // 1 when a flow entry changed the packet: the shell updates its checksums.
-    bit<8>  rewritten;
     // 1 when the tag in front is the slow path's.
     bit<8>  honoured;
     // 1 when its address takes only what has no ports.
@@ -154,6 +152,6 @@ struct meta_t {
     // The tag of a punt, in two parts: class and ingress port. The VID of an inject.
     bit<16> pcp;
     bit<16> vid;
-    // Where it goes, on architectures that want to be told at the end.
-    bit<32> egress_port;
+    // What only the architecture's shell knows of.
+    SHELL_META
 }

@@ -34,7 +34,6 @@ parser Parse(packet_in packet, out headers_t hdr, inout meta_t meta) {
         meta.class = PUNT_MISS;
         meta.reason = DROP_NONE;
         meta.verdict = VERDICT_DROP;
-        meta.rewritten = 0;
         meta.honoured = 0;
         meta.other_only = 0;
         meta.color = 0;
@@ -42,7 +41,6 @@ parser Parse(packet_in packet, out headers_t hdr, inout meta_t meta) {
         meta.nexthop = 0;
         meta.pcp = 0;
         meta.vid = 0;
-        meta.egress_port = 0;
         packet.extract(hdr.ethernet);
         transition select(hdr.ethernet.ether_type) {
             ETHER_IPV4: ipv4;

@@ -15,9 +15,7 @@ control Carom(inout headers_t hdr, inout meta_t meta) {
     FlowV6() flow_v6;
     RewriteV4() rewrite_v4;
     Admit() admit;
-    Nexthop() nexthop;
-    Punt() punt;
-    COUNTER(drops, ".drops", SIZE_DROPS, ID_DROPS)
+    Out() leave;
 
     apply {
         if (hdr.ipv6.isValid()) {
@@ -53,13 +51,6 @@ control Carom(inout headers_t hdr, inout meta_t meta) {
             rewrite_v4.apply(hdr, meta);
         }
 
-        if (meta.verdict == VERDICT_FORWARD) {
-            nexthop.apply(hdr, meta);
-        } else if (meta.verdict == VERDICT_PUNT) {
-            punt.apply(hdr, meta);
-        }
-        if (meta.verdict == VERDICT_DROP) {
-            COUNT(drops, meta.reason);
-        }
+        leave.apply(hdr, meta);
     }
 }

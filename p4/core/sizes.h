@@ -3,7 +3,7 @@
 // One entry per direction of a session. Here a chip may have less, and says how much in its P4Info.
 #define SIZE_FLOW_V4   131072
 #define SIZE_FLOW_V6   65536
-// In the program by ids: connections, which have an entry in each of two tables; what 10 and 14 bits can name; services by
+// In the program by ids: connections, which have an entry in inbound_v4, and one in either half of connection_v4; what 10 and 14 bits can name; services by
 // next hop.
 #define SIZE_CONNECTIONS_V4 65536
 #define SIZE_SERVICE_ID 1024

@@ -12,8 +12,8 @@
 #include "../../core/flow_v4.p4"
 #include "../../core/flow_v6.p4"
 #include "../../core/admit.p4"
-#include "../../core/nexthop.p4"
 #include "../../core/slowpath.p4"
+#include "../../core/out.p4"
 #include "../../core/pipeline.p4"
 
 control CaromPreControl(in headers_t hdr, inout meta_t meta, in pna_pre_input_metadata_t istd,
@@ -28,6 +28,8 @@ parser CaromParser(packet_in packet, out headers_t hdr, inout meta_t meta, in pn
     Parse() parse;
 
     state start {
+        meta.rewritten = 0;
+        meta.zero = 0;
         parse.apply(packet, hdr, meta);
         transition accept;
     }

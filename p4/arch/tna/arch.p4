@@ -1,10 +1,35 @@
 // What the core leaves to the architecture, for TNA and T2NA.
 
-// As wide as everywhere; the shell takes the bits the chip has.
+// As wide as everywhere; the chip has 9 bits of it.
 typedef bit<32> port_t;
 
-// The packet goes out of this port. Told to the traffic manager by the shell.
-#define SEND_TO_PORT(port) meta.egress_port = port
+// The packet goes out of this port, and is not dropped. The shell has both fields in the place of the traffic manager's.
+#define SEND_TO_PORT(port) \
+    meta.egress_port = (PortId_t)port; \
+    meta.drop_ctl = 0
+
+// The deparser writes those of the packet's checksums that there are. Copied, since a condition behind the flow tables would
+// be one stage more.
+#define REWRITTEN_V4 \
+    meta.update_ip = 1; \
+    meta.update_tcp4 = meta.has_tcp; \
+    meta.update_udp4 = meta.has_udp
+#define REWRITTEN_V6 \
+    meta.update_tcp6 = meta.has_tcp; \
+    meta.update_udp6 = meta.has_udp
+
+// A shell's own part of meta: where the packet goes, whether it has a checksum of TCP or UDP, and which checksums the deparser
+// is to write.
+#define SHELL_META \
+    PortId_t egress_port; \
+    bit<3>   drop_ctl; \
+    bit<1>   has_tcp; \
+    bit<1>   has_udp; \
+    bit<1>   update_ip; \
+    bit<1>   update_tcp4; \
+    bit<1>   update_tcp6; \
+    bit<1>   update_udp4; \
+    bit<1>   update_udp6;
 
 #define COUNTER(object, path, size, number) \
     @name(path) @id(number) Counter<bit<64>, bit<8>>(size, CounterType_t.PACKETS_AND_BYTES) object;
@@ -62,6 +87,7 @@ typedef bit<32> port_t;
 #define PARSED_IPV6 \
     l4.subtract({ hdr.ipv6.src_hi, hdr.ipv6.src_lo, hdr.ipv6.dst_hi, hdr.ipv6.dst_lo });
 #define PARSED_TCP \
+    meta.has_tcp = 1; \
     l4.subtract({ hdr.ports.sport, hdr.ports.dport, hdr.tcp.seq, hdr.tcp.ack, hdr.tcp.check }); \
     ip.subtract_all_and_deposit(meta.ip_residual); \
     l4.subtract_all_and_deposit(meta.l4_residual);

@@ -20,18 +20,12 @@
 #endif
 #include "../../core/flow_v6.p4"
 #include "../../core/admit.p4"
-#include "../../core/nexthop.p4"
 #include "../../core/slowpath.p4"
+#include "../../core/out.p4"
 #include "../../core/pipeline.p4"
 
 struct tna_meta_t {
     meta_t core;
-    // Which checksums the deparser is to write.
-    bit<1> update_ip;
-    bit<1> update_tcp4;
-    bit<1> update_tcp6;
-    bit<1> update_udp4;
-    bit<1> update_udp6;
 }
 
 parser CaromParser(packet_in packet, out headers_t hdr, out tna_meta_t meta,
@@ -41,11 +35,15 @@ parser CaromParser(packet_in packet, out headers_t hdr, out tna_meta_t meta,
     state start {
         packet.extract(intrinsic);
         packet.advance(PORT_METADATA_SIZE);
-        meta.update_ip = 0;
-        meta.update_tcp4 = 0;
-        meta.update_tcp6 = 0;
-        meta.update_udp4 = 0;
-        meta.update_udp6 = 0;
+        meta.core.egress_port = 0;
+        meta.core.drop_ctl = 1;
+        meta.core.has_tcp = 0;
+        meta.core.has_udp = 0;
+        meta.core.update_ip = 0;
+        meta.core.update_tcp4 = 0;
+        meta.core.update_tcp6 = 0;
+        meta.core.update_udp4 = 0;
+        meta.core.update_udp6 = 0;
 #ifdef CHIP_IDS
         meta.core.pair = 0;
         meta.core.lport = 0;
@@ -62,6 +60,9 @@ parser CaromParser(packet_in packet, out headers_t hdr, out tna_meta_t meta,
     }
 }
 
+// One place with the intrinsic metadata: to copy them would be one stage more.
+@pa_alias("ingress", "ig_intr_md_for_tm.ucast_egress_port", "meta.core.egress_port")
+@pa_alias("ingress", "ig_intr_md_for_dprsr.drop_ctl", "meta.core.drop_ctl")
 #ifdef CHIP_IDS
 // In containers of their own width: an entry of connection_v4 then takes 64 bits of action data, and 20 of key.
 @pa_container_size("ingress", "meta.core.pair", 16)
@@ -77,27 +78,12 @@ control CaromIngress(inout headers_t hdr, inout tna_meta_t meta, in ingress_intr
 
     apply {
         meta.core.truncated = parsed.parser_err;
+        if (hdr.udp.isValid() && hdr.udp.check != 0) {
+            meta.core.has_udp = 1;
+        }
         carom.apply(hdr, meta.core);
-        if (meta.core.rewritten == 1) {
-            if (hdr.ipv4.isValid()) {
-                meta.update_ip = 1;
-                if (hdr.tcp.isValid()) {
-                    meta.update_tcp4 = 1;
-                } else if (hdr.udp.check != 0) {
-                    meta.update_udp4 = 1;
-                }
-            } else {
-                if (hdr.tcp.isValid()) {
-                    meta.update_tcp6 = 1;
-                } else if (hdr.udp.check != 0) {
-                    meta.update_udp6 = 1;
-                }
-            }
-        }
-        if (meta.core.verdict == VERDICT_DROP) {
-            deparse.drop_ctl = 1;
-        }
-        manage.ucast_egress_port = (PortId_t)meta.core.egress_port;
+        deparse.drop_ctl = meta.core.drop_ctl;
+        manage.ucast_egress_port = meta.core.egress_port;
         manage.bypass_egress = 1;
     }
 }
@@ -111,24 +97,24 @@ control CaromDeparser(packet_out packet, inout headers_t hdr, in tna_meta_t meta
     Checksum() udp6;
 
     apply {
-        if (meta.update_ip == 1) {
+        if (meta.core.update_ip == 1) {
             hdr.ipv4.check = ip.update({ meta.core.ip_residual, hdr.ipv4.ttl, hdr.ipv4.proto, hdr.ipv4.src,
                                          hdr.ipv4.dst });
         }
-        if (meta.update_tcp4 == 1) {
+        if (meta.core.update_tcp4 == 1) {
             hdr.tcp.check = tcp4.update({ meta.core.l4_residual, hdr.ipv4.src, hdr.ipv4.dst, hdr.ports.sport,
                                           hdr.ports.dport, hdr.tcp.seq, hdr.tcp.ack });
         }
-        if (meta.update_tcp6 == 1) {
+        if (meta.core.update_tcp6 == 1) {
             hdr.tcp.check = tcp6.update({ meta.core.l4_residual, hdr.ipv6.src_hi, hdr.ipv6.src_lo, hdr.ipv6.dst_hi,
                                           hdr.ipv6.dst_lo, hdr.ports.sport, hdr.ports.dport, hdr.tcp.seq,
                                           hdr.tcp.ack });
         }
-        if (meta.update_udp4 == 1) {
+        if (meta.core.update_udp4 == 1) {
             hdr.udp.check = udp4.update({ meta.core.l4_residual, hdr.ipv4.src, hdr.ipv4.dst, hdr.ports.sport,
                                           hdr.ports.dport }, true);
         }
-        if (meta.update_udp6 == 1) {
+        if (meta.core.update_udp6 == 1) {
             hdr.udp.check = udp6.update({ meta.core.l4_residual, hdr.ipv6.src_hi, hdr.ipv6.src_lo, hdr.ipv6.dst_hi,
                                           hdr.ipv6.dst_lo, hdr.ports.sport, hdr.ports.dport }, true);
         }

@@ -7,19 +7,13 @@
 #define CHIP_FLOW_V4 327680
 #endif
 #ifndef CHIP_CONNECTIONS
-#define CHIP_CONNECTIONS 770048
+#define CHIP_CONNECTIONS 663552
 #endif
 #ifndef CHIP_FLOW_V6
 #ifndef CHIP_IDS
 #define CHIP_FLOW_V6 16384
 #else
 #define CHIP_FLOW_V6 4096
-#endif
-#endif
-// A table's counters in a stage have three rows of blocks at most: with bytes, that is half a stage of connections.
-#ifdef CHIP_IDS
-#ifndef CHIP_COUNTS
-#define CHIP_COUNTS PACKETS
 #endif
 #endif
 

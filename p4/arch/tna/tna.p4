@@ -7,7 +7,7 @@
 #define CHIP_FLOW_V4 180224
 #endif
 #ifndef CHIP_CONNECTIONS
-#define CHIP_CONNECTIONS 350208
+#define CHIP_CONNECTIONS 380928
 #endif
 #ifndef CHIP_FLOW_V6
 #ifndef CHIP_IDS

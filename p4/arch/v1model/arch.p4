@@ -5,6 +5,15 @@ typedef bit<32> port_t;
 // The packet goes out of this port. Told to the traffic manager by the shell.
 #define SEND_TO_PORT(port) meta.egress_port = port
 
+// The packet's checksums are to be updated, by the shell.
+#define REWRITTEN_V4 meta.rewritten = 1
+#define REWRITTEN_V6 meta.rewritten = 1
+
+// A shell's own part of meta: whether the packet was rewritten, and where it goes.
+#define SHELL_META \
+    bit<8>  rewritten; \
+    bit<32> egress_port;
+
 #define COUNTER(object, path, size, number) \
     @name(path) @id(number) counter(size, CounterType.packets_and_bytes) object;
 #define COUNT(object, index) object.count((bit<32>)index)

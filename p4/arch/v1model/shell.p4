@@ -3,14 +3,16 @@
 
 #include "../../core/flow_v6.p4"
 #include "../../core/admit.p4"
-#include "../../core/nexthop.p4"
 #include "../../core/slowpath.p4"
+#include "../../core/out.p4"
 #include "../../core/pipeline.p4"
 
 parser CaromParser(packet_in packet, out headers_t hdr, inout meta_t meta, inout standard_metadata_t standard) {
     Parse() parse;
 
     state start {
+        meta.rewritten = 0;
+        meta.egress_port = 0;
         parse.apply(packet, hdr, meta);
         transition accept;
     }

@@ -1,6 +1,6 @@
 //! The compiled program, as committed in `p4/build/`.
 
-use crate::{ConnectionV4Key, FlowV4Key, FlowV6Key, InboundV4Key, Key, Table};
+use crate::{ConnectionV4EvenKey, ConnectionV4OddKey, FlowV4Key, FlowV6Key, InboundV4Key, Key, Table};
 
 /// The program for BMv2 (`simple_switch_grpc`): its device configuration, JSON.
 pub const BMV2_JSON: &[u8] = include_bytes!("../../build/bmv2.json");
@@ -21,7 +21,7 @@ pub const TOFINO1_P4INFO: &[u8] = include_bytes!("../../build/tofino/plain/tofin
 pub const TOFINO2_P4INFO: &[u8] = include_bytes!("../../build/tofino/plain/tofino2.p4info.bin");
 /// P4Info of the program by ids for Tofino 1. Sizes are in it.
 pub const TOFINO1_IDS_P4INFO: &[u8] = include_bytes!("../../build/tofino/ids/tofino1.p4info.bin");
-/// P4Info of the program by ids for Tofino 2. Its flow counters count packets alone.
+/// P4Info of the program by ids for Tofino 2.
 pub const TOFINO2_IDS_P4INFO: &[u8] = include_bytes!("../../build/tofino/ids/tofino2.p4info.bin");
 
 /// [`BMV2_JSON`] with room for fewer flows, at most so many of each family: for tests of what happens when a flow table is
@@ -32,7 +32,8 @@ pub fn bmv2_json_with_room_for(flows: u64) -> String {
 
 /// The same of [`BMV2_IDS_JSON`], with so many entries in each of its flow tables.
 pub fn bmv2_ids_json_with_room_for(flows: u64) -> String {
-    with_room_for(flows, BMV2_IDS_JSON, &[InboundV4Key::TABLE, ConnectionV4Key::TABLE, FlowV6Key::TABLE])
+    let tables = [InboundV4Key::TABLE, ConnectionV4EvenKey::TABLE, ConnectionV4OddKey::TABLE, FlowV6Key::TABLE];
+    with_room_for(flows, BMV2_IDS_JSON, &tables)
 }
 
 /// [`PNA_SPEC`] likewise.

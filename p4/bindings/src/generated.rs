@@ -309,17 +309,36 @@ actions! {
 }
 
 table! {
-    /// Key of the table `connection_v4`.
-    ConnectionV4Key -> ConnectionV4Action, 0x02000108, "connection_v4", 65536, {
+    /// Key of the table `connection_v4_even`.
+    ConnectionV4EvenKey -> ConnectionV4EvenAction, 0x02000109, "connection_v4_even", 32768, {
         pair: u16 = [1],
         lport: u16 = [2],
     }
 }
 
 actions! {
-    /// What an entry of the table `connection_v4` does.
-    ConnectionV4Action {
-        Connection = 0x01000108 {
+    /// What an entry of the table `connection_v4_even` does.
+    ConnectionV4EvenAction {
+        ConnectionEven = 0x01000109 {
+            client: u32 = [1],
+            cport: u16 = [2],
+            service: u16 = [3],
+        }
+    }
+}
+
+table! {
+    /// Key of the table `connection_v4_odd`.
+    ConnectionV4OddKey -> ConnectionV4OddAction, 0x0200010a, "connection_v4_odd", 32768, {
+        pair: u16 = [1],
+        lport: u16 = [2],
+    }
+}
+
+actions! {
+    /// What an entry of the table `connection_v4_odd` does.
+    ConnectionV4OddAction {
+        ConnectionOdd = 0x0100010a {
             client: u32 = [1],
             cport: u16 = [2],
             service: u16 = [3],
@@ -342,7 +361,7 @@ pub const TABLES: [Table; 10] = [
 ];
 
 /// All tables of the program by ids, by id.
-pub const IDS_TABLES: [Table; 15] = [
+pub const IDS_TABLES: [Table; 16] = [
     <FlowV6Key as Key>::TABLE,
     <NexthopKey as Key>::TABLE,
     <ServiceV4Key as Key>::TABLE,
@@ -357,13 +376,14 @@ pub const IDS_TABLES: [Table; 15] = [
     <PairV4Key as Key>::TABLE,
     <ServiceAddrV4Key as Key>::TABLE,
     <InboundV4Key as Key>::TABLE,
-    <ConnectionV4Key as Key>::TABLE,
+    <ConnectionV4EvenKey as Key>::TABLE,
+    <ConnectionV4OddKey as Key>::TABLE,
 ];
 
-/// P4Runtime id of the counter `punts`.
-pub const ID_PUNTS: u32 = 0x12000002;
 /// P4Runtime id of the counter `drops`.
 pub const ID_DROPS: u32 = 0x12000001;
+/// P4Runtime id of the counter `punts`.
+pub const ID_PUNTS: u32 = 0x12000002;
 /// P4Runtime id of the direct counter `flow_v4_count`.
 pub const ID_FLOW_V4_COUNT: u32 = 0x13000001;
 /// P4Runtime id of the direct counter `flow_v6_count`.
@@ -372,8 +392,10 @@ pub const ID_FLOW_V6_COUNT: u32 = 0x13000002;
 pub const ID_SERVICE_V4_METER: u32 = 0x15000001;
 /// P4Runtime id of the direct meter `service_v6_meter`.
 pub const ID_SERVICE_V6_METER: u32 = 0x15000002;
-/// P4Runtime id of the direct counter `connection_v4_count`.
-pub const ID_CONNECTION_V4_COUNT: u32 = 0x13000102;
+/// P4Runtime id of the direct counter `connection_v4_even_count`.
+pub const ID_CONNECTION_V4_EVEN_COUNT: u32 = 0x13000103;
+/// P4Runtime id of the direct counter `connection_v4_odd_count`.
+pub const ID_CONNECTION_V4_ODD_COUNT: u32 = 0x13000104;
 
 /// EtherType of IPv4.
 pub const ETHER_IPV4: u16 = 0x800;

@@ -1,6 +1,9 @@
 //! Entries of the program's tables as the client takes and gives them.
 
-use carom_p4::{Action, Bytes as CanonicalBytes, ConnectionV4Key, FlowV4Key, FlowV6Key, InboundV4Key, Key, Table};
+use carom_p4::{
+    Action, Bytes as CanonicalBytes, ConnectionV4EvenAction, ConnectionV4EvenKey, ConnectionV4OddAction,
+    ConnectionV4OddKey, FlowV4Key, FlowV6Key, InboundV4Key, Key, Table,
+};
 use fullnat::flow::Direction;
 use fullnat::offload::AnyEnds;
 use runtime_client::proto::p4::v1::field_match::FieldMatchType;
@@ -10,7 +13,7 @@ use runtime_client::write::{self, Entry, Match, MatchValue, Param, Update};
 use runtime_client::{Lookup, SeenEntry};
 
 use super::book::{Count, Found};
-use super::flows::{FlowAction, FlowKey, Flows};
+use super::flows::{ConnectionAction, ConnectionKey, FlowAction, FlowKey, Flows, Half};
 
 /// Most fields of a key and most parameters of an action: those of `flow_v6`.
 const MOST: usize = 12;
@@ -45,13 +48,26 @@ fn fill<'s, 'a, T>(
     &space[..values.len().min(space.len())]
 }
 
+/// Hands over the entry of a connection, in its half.
+fn with_connection<R>(
+    key: &ConnectionKey,
+    action: Option<&ConnectionAction>,
+    idle_timeout_ns: i64,
+    f: impl FnOnce(Entry<'_>) -> R,
+) -> R {
+    match key.half() {
+        Half::Even(key) => with_entry(&key, action.map(ConnectionAction::even).as_ref(), idle_timeout_ns, f),
+        Half::Odd(key) => with_entry(&key, action.map(ConnectionAction::odd).as_ref(), idle_timeout_ns, f),
+    }
+}
+
 /// Hands over the entry of a flow's key alone, as a delete or a read wants it.
 pub fn with_flow_key<R>(key: &FlowKey, f: impl FnOnce(Entry<'_>) -> R) -> R {
     match key {
         FlowKey::V4(key) => with_entry(key, None, 0, f),
         FlowKey::V6(key) => with_entry(key, None, 0, f),
         FlowKey::Inbound(key) => with_entry(key, None, 0, f),
-        FlowKey::Connection(key) => with_entry(key, None, 0, f),
+        FlowKey::Connection(key) => with_connection(key, None, 0, f),
     }
 }
 
@@ -68,7 +84,7 @@ fn with_flow<R>(
         (FlowKey::V4(key), FlowAction::V4(action)) => with_entry(&key, Some(&action), idle_ns, f),
         (FlowKey::V6(key), FlowAction::V6(action)) => with_entry(&key, Some(&action), idle_ns, f),
         (FlowKey::Inbound(key), FlowAction::Inbound(action)) => with_entry(&key, Some(&action), 0, f),
-        (FlowKey::Connection(key), FlowAction::Connection(action)) => with_entry(&key, Some(&action), idle_ns, f),
+        (FlowKey::Connection(key), FlowAction::Connection(action)) => with_connection(&key, Some(&action), idle_ns, f),
         _ => unreachable!("a session has all its ids or none, and key and action are made of the same ends"),
     }
 }
@@ -124,10 +140,21 @@ fn flow_key<'a>(table: u32, fields: impl Iterator<Item = (u32, &'a [u8])>) -> Op
         id if id == FlowV4Key::TABLE.id => Key::from_fields(fields).map(FlowKey::V4),
         id if id == FlowV6Key::TABLE.id => Key::from_fields(fields).map(FlowKey::V6),
         id if id == InboundV4Key::TABLE.id => Key::from_fields(fields).map(FlowKey::Inbound),
-        id if id == ConnectionV4Key::TABLE.id => Key::from_fields(fields).map(FlowKey::Connection),
+        id if id == ConnectionV4EvenKey::TABLE.id => {
+            return connection_of(ConnectionV4EvenKey::from_fields(fields).ok()?, id);
+        }
+        id if id == ConnectionV4OddKey::TABLE.id => {
+            return connection_of(ConnectionV4OddKey::from_fields(fields).ok()?, id);
+        }
         _ => return None,
     }
     .ok()
+}
+
+/// None: no packet finds it in this half.
+fn connection_of(key: impl Into<ConnectionKey>, table: u32) -> Option<FlowKey> {
+    let key = key.into();
+    (key.table().id == table).then_some(FlowKey::Connection(key))
 }
 
 /// A flow entry as it was read.
@@ -157,7 +184,10 @@ pub fn flow_action_of(entry: &TableEntry) -> Option<FlowAction> {
         FlowKey::V4(_) => action_of(entry).map(FlowAction::V4),
         FlowKey::V6(_) => action_of(entry).map(FlowAction::V6),
         FlowKey::Inbound(_) => action_of(entry).map(FlowAction::Inbound),
-        FlowKey::Connection(_) => action_of(entry).map(FlowAction::Connection),
+        FlowKey::Connection(key) => Some(FlowAction::Connection(match key.half() {
+            Half::Even(_) => action_of::<ConnectionV4EvenAction>(entry)?.into(),
+            Half::Odd(_) => action_of::<ConnectionV4OddAction>(entry)?.into(),
+        })),
     }
 }
 
@@ -185,7 +215,7 @@ fn table_of(key: &FlowKey) -> Table {
         FlowKey::V4(_) => FlowV4Key::TABLE,
         FlowKey::V6(_) => FlowV6Key::TABLE,
         FlowKey::Inbound(_) => InboundV4Key::TABLE,
-        FlowKey::Connection(_) => ConnectionV4Key::TABLE,
+        FlowKey::Connection(key) => key.table(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use carom::offload::{self, Form, Handle, OffloadEnds, Program, Settings, Status};
-use carom_p4::{ConnectionV4Key, FlowV4Key, InboundV4Key, Key};
+use carom_p4::{ConnectionV4EvenKey, ConnectionV4OddKey, FlowV4Key, InboundV4Key, Key};
 use fullnat::id::{CPort, IfaceId, LPort, NexthopId, Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
 use fullnat::neighbor::Neighbors;
 use fullnat::offload::{AnyEnds, Counted, Ends, Gate, Place, Request, Threshold, Verdict};
@@ -58,7 +58,7 @@ pub fn settings(address: Address, form: Form) -> Settings {
 
 /// The flow entries of IPv4 sessions, in whatever table.
 pub fn flows(target: &FakeTarget) -> Vec<TableEntry> {
-    let tables = [FlowV4Key::TABLE, ConnectionV4Key::TABLE, InboundV4Key::TABLE];
+    let tables = [FlowV4Key::TABLE, ConnectionV4EvenKey::TABLE, ConnectionV4OddKey::TABLE, InboundV4Key::TABLE];
     tables.iter().flat_map(|table| target.entries(table.id)).collect()
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use carom::offload::{Form, Settings};
-use carom_p4::{ConnectionV4Key, InboundV4Key, Key, NexthopKey, SlowpathKey};
+use carom_p4::{ConnectionV4EvenKey, ConnectionV4OddKey, InboundV4Key, Key, NexthopKey, SlowpathKey};
 use fullnat::offload::{Counted, Threshold, Verdict};
 use runtime_client::fake::Lie;
 use runtime_client::{Client, Config, ElectionId, Standing};
@@ -58,8 +58,9 @@ async fn a_session_with_the_hash_of_another_is_not_offloaded_and_harms_nobody() 
     assert_eq!((status.totals.refused_hash, status.totals.refused), (refused, refused), "{status:?}");
     assert_eq!((status.totals.already_there, status.sessions.offloaded), (0, installed.len() as u64));
     // Each of those that are in has both of its own entries, and nobody else has one.
-    let tables = [InboundV4Key::TABLE, ConnectionV4Key::TABLE].map(|table| target.entries(table.id).len());
-    assert_eq!(tables, [installed.len(); 2]);
+    let [inbound, even, odd] = [InboundV4Key::TABLE, ConnectionV4EvenKey::TABLE, ConnectionV4OddKey::TABLE]
+        .map(|table| target.entries(table.id).len());
+    assert_eq!([inbound, even + odd], [installed.len(); 2]);
     for n in &installed {
         rig.check(0, *n);
         assert!(matches!(rig.verdict(0).await, Verdict::Idle(of, _) if of == place(*n)));

@@ -14,7 +14,8 @@ fn purpose(table: &str) -> &'static str {
         "service_id_v4" => "What a service is called, and whose its strays are.",
         "pair_id_v4" => "What a real server is called, as one local address reaches it.",
         "inbound_v4" => "Which connection a client's packets are of.",
-        "connection_v4" => "One session, for both of its directions.",
+        "connection_v4_even" => "One session with an even `lport`, for both of its directions.",
+        "connection_v4_odd" => "One session with an odd `lport`, likewise.",
         "pair_v4" => "Where inbound packets go on: the pair in the lower 14 bits, one of its next hops in the others.",
         "service_addr_v4" => {
             "Where outbound packets go on: the service in the lower 10 bits, one of its next hops in the others."
@@ -40,7 +41,9 @@ fn effect(action: &str) -> &'static str {
         "rewrite_seq_v4" | "rewrite_seq_v6" => "The same, and the deltas added to TCP's numbers, modulo 2^32.",
         "is_service" | "is_pair" => "Remembers the id.",
         "to_connection" => "Names it.",
-        "connection" => "Remembers the client and its service. A packet from the client must be of both, or is punted.",
+        "connection_even" | "connection_odd" => {
+            "Remembers the client and its service. A packet from the client must be of both, or is punted."
+        }
         "to_pair" => {
             "New addresses and ports: those of the pair, and for the source port the connection's `lport`. TTL less one, \
              checksums updated."
@@ -139,8 +142,8 @@ fn the_page_of_tables_is_fresh() {
     let alone = ids_alone();
     write_tables(&mut page, &alone);
     page.push_str(
-        "\n`connection_v4` has an idle timeout and a direct counter, `connection_v4_count` (`0x13000102`), of packets and bytes of\n\
-         both directions. A packet whose connection has no entry is punted, as a miss. If it has one, but `pair_v4` or\n\
+        "\nBoth halves of `connection_v4` have an idle timeout and a direct counter, `connection_v4_even_count` (`0x13000103`) and\n\
+         `connection_v4_odd_count` (`0x13000104`), of packets and bytes of both directions. A packet whose connection has no entry is punted, as a miss. If it has one, but `pair_v4` or\n\
          `service_addr_v4` lacks the id, it is dropped, as `no_nexthop`.\n",
     );
     page.push_str(

@@ -8,6 +8,7 @@ mod corners;
 mod file;
 mod setup;
 mod slowpath;
+mod testgen;
 mod tna;
 
 use std::path::{Path, PathBuf};

@@ -64,7 +64,9 @@ fn parser_calls() -> BTreeMap<String, Vec<Call>> {
             let into = rest.strip_prefix("subtract_all_and_deposit(meta.").and_then(|rest| rest.strip_suffix(')'));
             Call::Deposit(object.to_owned(), into.unwrap_or_else(|| panic!("not understood: {call}")).to_owned())
         };
-        let made = body.split(';').filter(|part| !part.trim().is_empty()).map(call).collect();
+        // Notes for the ingress are none of the engine's business.
+        let of_engine = |part: &&str| !part.trim().is_empty() && !part.trim().starts_with("meta.");
+        let made = body.split(';').filter(of_engine).map(call).collect();
         calls.insert(name.to_owned(), made);
     }
     assert_eq!(calls.keys().collect::<Vec<_>>(), ["IPV4", "IPV6", "TCP", "UDP"]);
@@ -84,7 +86,7 @@ fn updates() -> Vec<Update> {
     let text = std::fs::read_to_string(p4().join("arch/tna/shell.p4")).unwrap();
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     let mut updates = Vec::new();
-    for part in text.split("if (meta.update_").skip(1) {
+    for part in text.split("if (meta.core.update_").skip(1) {
         let (condition, rest) = part.split_once(" == 1) { hdr.").expect("a condition");
         let (target, rest) = rest.split_once(" = ").expect("a field");
         let (list, rest) = rest.split_once(".update({").and_then(|(_, rest)| rest.split_once("}")).expect("a list");
@@ -106,7 +108,7 @@ fn fold(mut sum: u64) -> u16 {
 }
 
 /// The program's checksum lists and the layout of headers.
-struct Model {
+pub struct Model {
     layout: Layout,
     calls: BTreeMap<String, Vec<Call>>,
     updates: Vec<Update>,
@@ -140,7 +142,7 @@ impl Passing {
 }
 
 impl Model {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { layout: layout(), calls: parser_calls(), updates: updates() }
     }
 
@@ -176,7 +178,7 @@ impl Model {
         passing
     }
 
-    /// What the shell decides on, of a packet that a flow entry rewrote.
+    /// What the shell says the packet has. It counts for what a flow entry rewrote.
     fn wanted(&self, passing: &Passing, condition: &str) -> bool {
         let has = |header| passing.headers.contains_key(header);
         let udp = || has("udp") && passing.number(&self.layout, "udp.check") != 0;
@@ -220,6 +222,8 @@ impl Model {
             let moved = |field: &str| passing.number(&self.layout, field).wrapping_add(value) & 0xffff_ffff;
             let (field, value) = match name.as_str() {
                 "nexthop" => continue,
+                // Of a header that is not there nothing becomes.
+                "seq_delta" | "ack_delta" if !passing.headers.contains_key("tcp") => continue,
                 "sport" | "dport" => (format!("ports.{name}"), value),
                 "seq_delta" => ("tcp.seq".to_owned(), moved("tcp.seq")),
                 "ack_delta" => ("tcp.ack".to_owned(), moved("tcp.ack")),
@@ -233,7 +237,7 @@ impl Model {
     }
 
     /// The frame of a case that a flow entry forwards, as it leaves.
-    fn forward(&self, vectors: &Vectors, frame: Vec<u8>) -> Vec<u8> {
+    pub fn forward(&self, vectors: &Vectors, frame: Vec<u8>) -> Vec<u8> {
         let mut passing = self.parse(frame);
         let entry = vectors.entries.iter().find(|entry| self.matches(&passing, entry)).expect("a flow entry");
         self.rewrite(&mut passing, &entry.params);

@@ -42,6 +42,7 @@ use super::flows::{FlowKey, Flows, Need};
 use super::stats::{SessionCounts, Stats};
 use super::strays::Pair;
 pub use look::Look;
+pub use room::ENTRIES;
 use room::Room;
 use session::{Answer, Cleanup, DIRECTIONS, Phase, Session};
 pub use session::{Count, Family, Found, Moment, SessionId, Sides};

@@ -5,12 +5,12 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use carom_p4::{ConnectionV4Action, FlowV4Action, FlowV6Action, InboundV4Action};
+use carom_p4::{FlowV4Action, FlowV6Action, InboundV4Action};
 use fullnat::flow::Direction;
 use fullnat::id::{CPort, LPort, NexthopId, Proto, RPort, VPort};
 use fullnat::offload::{AnyEnds, Ends};
 
-use super::{FlowAction, FlowKey, Flows};
+use super::{ConnectionAction, FlowAction, FlowKey, Flows};
 
 /// Addresses in the order client, VIP, real server, local; ports likewise.
 type Both<A> = ([A; 4], [u16; 4]);
@@ -44,7 +44,7 @@ impl Flows {
             Flows::ByIds(ids),
             FlowKey::Inbound(key),
             FlowAction::Inbound(InboundV4Action::ToConnection { pair, lport }),
-            FlowAction::Connection(ConnectionV4Action::Connection { service, .. }),
+            FlowAction::Connection(ConnectionAction { service, .. }),
         ) = (self, key, action, outbound)
         else {
             return None;

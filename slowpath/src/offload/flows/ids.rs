@@ -8,14 +8,14 @@
 use std::net::Ipv4Addr;
 
 use carom_p4::{
-    ConnectionV4Action, ConnectionV4Key, InboundV4Action, InboundV4Key, PairIdV4Action, PairIdV4Key, PairV4Action,
-    PairV4Key, ServiceAddrV4Action, ServiceAddrV4Key, ServiceIdV4Action, ServiceIdV4Key,
+    InboundV4Action, InboundV4Key, PairIdV4Action, PairIdV4Key, PairV4Action, PairV4Key, ServiceAddrV4Action,
+    ServiceAddrV4Key, ServiceIdV4Action, ServiceIdV4Key,
 };
 use fullnat::flow::Direction;
 use fullnat::offload::Ends;
 
 use super::named::{self, Named, Value, Want};
-use super::{FlowAction, FlowKey, Tuple};
+use super::{ConnectionAction, ConnectionKey, FlowAction, FlowKey, Tuple};
 use crate::offload::replica::{RowAction, RowKey};
 
 /// Whose punts go to which worker: the link spreads them, the table has one way.
@@ -196,7 +196,7 @@ impl Ids {
             }
             Direction::Outbound => {
                 let pair = self.pairs.id(&common(ends).1)?;
-                FlowKey::Connection(ConnectionV4Key { pair, lport: ends.lport.0 })
+                FlowKey::Connection(ConnectionKey { pair, lport: ends.lport.0 })
             }
         })
     }
@@ -208,20 +208,20 @@ impl Ids {
             Direction::Inbound => FlowAction::Inbound(InboundV4Action::ToConnection { pair, lport: ends.lport.0 }),
             Direction::Outbound => {
                 let (client, cport) = (ends.client.to_bits(), ends.cport.0);
-                FlowAction::Connection(ConnectionV4Action::Connection { client, cport, service })
+                FlowAction::Connection(ConnectionAction { client, cport, service })
             }
         })
     }
 
     /// The five-tuple of the outbound packets that a connection's key stands for.
-    pub fn outbound(&self, key: &ConnectionV4Key) -> Option<Tuple> {
+    pub fn outbound(&self, key: &ConnectionKey) -> Option<Tuple> {
         let PairIdV4Key { src, dst, proto, sport } = self.pairs.value(key.pair)?;
         Some(Tuple { src, dst, proto, sport, dport: key.lport })
     }
 
     /// The key of the connection that an inbound entry names.
-    pub fn connection(&self, pair: u16, lport: u16) -> ConnectionV4Key {
-        ConnectionV4Key { pair: named::parts::<PairIdV4Key>(pair).0, lport }
+    pub fn connection(&self, pair: u16, lport: u16) -> ConnectionKey {
+        ConnectionKey { pair: named::parts::<PairIdV4Key>(pair).0, lport }
     }
 
     /// What the name of a pair stands for, with the next hop to its real server.

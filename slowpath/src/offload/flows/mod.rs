@@ -3,13 +3,14 @@
 //! The book knows sessions by their five-tuples. With plain entries these are the keys. By ids a key has an id in the place of
 //! what many sessions have in common, and small tables say what each id stands for.
 
+mod connection;
 mod halves;
 mod ids;
 mod named;
 mod space;
 
 use carom_p4::{
-    ConnectionV4Action, ConnectionV4Key, FlowV4Action, FlowV4Key, FlowV6Action, FlowV6Key, InboundV4Action,
+    ConnectionV4EvenKey, ConnectionV4OddKey, FlowV4Action, FlowV4Key, FlowV6Action, FlowV6Key, InboundV4Action,
     InboundV4Key, Key, Table,
 };
 use fullnat::addr::Addr;
@@ -17,6 +18,7 @@ use fullnat::flow::{Direction, Rewrite};
 use fullnat::id::NexthopId;
 use fullnat::offload::{AnyEnds, Ends};
 
+pub use connection::{ConnectionAction, ConnectionKey, Half};
 pub use halves::proto;
 pub use ids::{Ids, Room as IdRoom};
 
@@ -35,8 +37,8 @@ pub enum FlowKey {
     V6(FlowV6Key),
     /// Of `inbound_v4`.
     Inbound(InboundV4Key),
-    /// Of `connection_v4`, which outbound packets find by themselves.
-    Connection(ConnectionV4Key),
+    /// Of a half of `connection_v4`, which outbound packets find by themselves.
+    Connection(ConnectionKey),
 }
 
 impl FlowKey {
@@ -64,8 +66,8 @@ pub enum FlowAction {
     V6(FlowV6Action),
     /// In `inbound_v4`.
     Inbound(InboundV4Action),
-    /// In `connection_v4`.
-    Connection(ConnectionV4Action),
+    /// In a half of `connection_v4`.
+    Connection(ConnectionAction),
 }
 
 impl FlowAction {
@@ -109,7 +111,7 @@ impl Flows {
     /// The tables that have flows: those of IPv4, and that of IPv6.
     pub fn tables(by_ids: bool) -> &'static [Table] {
         if by_ids {
-            &[InboundV4Key::TABLE, ConnectionV4Key::TABLE, FlowV6Key::TABLE]
+            &[InboundV4Key::TABLE, ConnectionV4EvenKey::TABLE, ConnectionV4OddKey::TABLE, FlowV6Key::TABLE]
         } else {
             &[FlowV4Key::TABLE, FlowV6Key::TABLE]
         }

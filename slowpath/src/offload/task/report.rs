@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::Task;
 use super::link::{Stage, name_of};
-use crate::offload::book::Family;
+use crate::offload::book::{ENTRIES, Family};
 use crate::offload::flows::{Flows, IdRoom};
 use crate::offload::program::Form;
 use crate::offload::stats::{Status, TableStatus};
@@ -24,11 +24,19 @@ use crate::offload::wire::Tells;
 /// The switch's own counters are waited for this long.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Entries of sessions there is room for by P4Info, IPv4 and IPv6. A session has two; by ids, one in each of two tables.
+/// Entries of sessions there is room for by P4Info, IPv4 and IPv6. A session has two; by ids, one in
+/// `inbound_v4`, and one in either half of the other table.
 pub(super) fn flow_sizes(p4info: &P4Info, form: Form) -> [u64; 2] {
     let [v4 @ .., v6] = form.flow_tables() else { return [0; 2] };
-    let least = v4.iter().map(|table| size(p4info, table)).min().unwrap_or_default();
-    [least * v4.len() as u64, size(p4info, v6)]
+    let v4 = match v4 {
+        // Of the halves, half of the sessions have an entry in each.
+        [inbound, halves @ ..] if !halves.is_empty() => {
+            let least = halves.iter().map(|table| size(p4info, table)).min().unwrap_or_default();
+            ENTRIES * size(p4info, inbound).min(least * halves.len() as u64)
+        }
+        tables => tables.iter().map(|table| size(p4info, table)).sum(),
+    };
+    [v4, size(p4info, v6)]
 }
 
 /// The ids there are by P4Info, none without small tables.
@@ -110,11 +118,18 @@ impl Task {
         let table = |table: &Table| {
             let (size, entries) = match flow_tables.iter().position(|flows| flows.id == table.id) {
                 Some(at) if at + 1 == flow_tables.len() => self.book.room_of(Family::V6),
-                // A session's entries are spread evenly.
-                Some(_) => {
+                // A session's entries are spread evenly: by ids, half of them are in the first table.
+                Some(at) => {
                     let (size, entries) = self.book.room_of(Family::V4);
-                    let tables = flow_tables.len() as u64 - 1;
-                    (size / tables, entries / tables)
+                    let others = flow_tables.len() as u64 - 2;
+                    let parts = if others == 0 {
+                        1
+                    } else if at == 0 {
+                        ENTRIES
+                    } else {
+                        ENTRIES * others
+                    };
+                    (size / parts, entries / parts)
                 }
                 None => (table.size, self.replica.entries(table.id)),
             };
@@ -167,7 +182,7 @@ async fn counter(
 
 #[cfg(test)]
 mod tests {
-    use carom_p4::ConnectionV4Key;
+    use carom_p4::ConnectionV4EvenKey;
     use carom_p4::artifacts::{BMV2_IDS_P4INFO, BMV2_P4INFO, PNA_P4INFO, TOFINO2_IDS_P4INFO};
     use prost::Message;
 
@@ -177,7 +192,7 @@ mod tests {
     fn p4info_tells_room_and_ageing() {
         let info = |bytes: &[u8]| P4Info::decode(bytes).expect("a committed artifact");
         let mut uncounted = info(BMV2_IDS_P4INFO);
-        uncounted.direct_counters.retain(|counter| counter.direct_table_id != ConnectionV4Key::TABLE.id);
+        uncounted.direct_counters.retain(|counter| counter.direct_table_id != ConnectionV4EvenKey::TABLE.id);
         for (info, form, counts, ages) in [
             (info(BMV2_P4INFO), Form::Plain, true, true),
             (info(BMV2_IDS_P4INFO), Form::Ids, true, true),

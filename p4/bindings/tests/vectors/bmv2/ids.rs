@@ -104,7 +104,9 @@ pub fn by_ids(Vectors { entries, cases }: Vectors) -> Vectors {
     }
     for ((pair, lport), (client, cport, service)) in &shared.connections {
         let of = [("client", *client), ("cport", cport), ("service", service)];
-        by_ids.push(entry("connection_v4", [("pair", pair), ("lport", lport)], "connection", of));
+        let half = if lport.ends_with(['0', '2', '4', '6', '8', 'a', 'c', 'e']) { "even" } else { "odd" };
+        let (table, action) = (format!("connection_v4_{half}"), format!("connection_{half}"));
+        by_ids.push(entry(&table, [("pair", pair), ("lport", lport)], &action, of));
     }
     let Shared { pairs, ways_in, ways_out, connections } = shared;
     assert_eq!([flows.len(), connections.len(), pairs.len(), ways_in.len(), ways_out.len()], [5, 3, 2, 3, 2]);

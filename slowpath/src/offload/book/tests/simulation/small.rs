@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use carom_p4::{ConnectionV4Action, InboundV4Action, PairIdV4Action, ServiceIdV4Action};
+use carom_p4::{InboundV4Action, PairIdV4Action, ServiceIdV4Action};
 
 use super::*;
+use crate::offload::flows::ConnectionAction;
 use crate::offload::flows::{FlowAction, FlowKey, Flows, IdRoom, Ids, Need};
 use crate::offload::replica::{RowAction, RowKey};
 use crate::offload::testing::by_ids;
@@ -139,7 +140,7 @@ impl World {
                         RowKey::PairV4(key),
                         _,
                     ) => named != key.pair || *action == to,
-                    (_, FlowAction::Connection(ConnectionV4Action::Connection { service: named, .. }), _, _) => {
+                    (_, FlowAction::Connection(ConnectionAction { service: named, .. }), _, _) => {
                         match (name, action) {
                             (RowKey::ServiceAddrV4(key), _) => named != key.service || *action == from,
                             (_, RowAction::ServiceIdV4(ServiceIdV4Action::IsService { id, .. })) => {

@@ -103,7 +103,7 @@ fn a_table_can_have_more_room_and_its_counters_with_it() {
     let size = |name: &str| spec.registers.iter().find(|register| register.name == name).unwrap().size;
     assert_eq!(size("_flow_v4_count_0_packets"), (1 << 18) + 1);
     assert_eq!(size("_flow_v4_count_0_bytes"), (1 << 18) + 1);
-    assert_eq!((size("_flow_v6_count_0_packets"), size("_drops")), (0x10001, 64));
+    assert_eq!((size("_flow_v6_count_0_packets"), size("_drops_0")), (0x10001, 64));
 }
 
 #[test]

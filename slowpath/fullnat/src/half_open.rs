@@ -43,6 +43,11 @@ impl HalfOpen {
         HalfOpen { links: Vec::with_capacity(capacity), ends: Vec::new(), len: 0, found: 0, next: 0 }
     }
 
+    /// Bytes of the memory that was touched so far.
+    pub fn bytes(&self) -> usize {
+        size_of_val(&*self.links) + size_of_val(&*self.ends)
+    }
+
     /// Entries in all queues.
     pub fn len(&self) -> usize {
         self.len

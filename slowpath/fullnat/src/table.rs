@@ -85,6 +85,8 @@ pub struct TableBytes {
     pub index: usize,
     /// The timers.
     pub wheel: usize,
+    /// Which of them are half-open.
+    pub half_open: usize,
     /// Places that were freed.
     pub free: usize,
 }
@@ -148,6 +150,7 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
             cold: size_of_val(&*self.cold),
             index: self.index.bytes(),
             wheel: self.wheel.bytes(),
+            half_open: self.half_open.bytes(),
             free: size_of_val(&*self.free),
         }
     }

@@ -45,6 +45,7 @@ struct Parts {
     cold_bytes_per_session: f64,
     index_bytes_per_session: f64,
     timer_bytes_per_session: f64,
+    half_open_bytes_per_session: f64,
     /// Local ports, counters, what pages were not filled with, and all else.
     other_bytes_per_session: f64,
 }
@@ -53,13 +54,14 @@ impl Parts {
     fn of(tables: [TableBytes; 2], grown: f64, sessions: u32) -> Self {
         let each = |read: fn(&TableBytes) -> usize| tables.iter().map(read).sum::<usize>() as f64 / f64::from(sessions);
         let (hot, cold, index) = (each(|t| t.hot), each(|t| t.cold), each(|t| t.index));
-        let timer = each(|t| t.wheel);
+        let (timer, half_open) = (each(|t| t.wheel), each(|t| t.half_open));
         Parts {
             hot_bytes_per_session: hot,
             cold_bytes_per_session: cold,
             index_bytes_per_session: index,
             timer_bytes_per_session: timer,
-            other_bytes_per_session: grown - hot - cold - index - timer,
+            half_open_bytes_per_session: half_open,
+            other_bytes_per_session: grown - hot - cold - index - timer - half_open,
         }
     }
 }
@@ -148,6 +150,7 @@ fn text(r: &Remembered) -> String {
         part("of it: sessions, the rest", r.parts.cold_bytes_per_session),
         part("of it: index", r.parts.index_bytes_per_session),
         part("of it: timers", r.parts.timer_bytes_per_session),
+        part("of it: the list of half-open ones", r.parts.half_open_bytes_per_session),
         part("of it: ports, counters and all else", r.parts.other_bytes_per_session),
     ];
     let columns = [("RESIDENT MEMORY", Left), ("BYTES/SESSION", Right), ("MB", Right)];

@@ -7,7 +7,7 @@
 #define CHIP_FLOW_V4 327680
 #endif
 #ifndef CHIP_CONNECTIONS
-#define CHIP_CONNECTIONS 663552
+#define CHIP_CONNECTIONS 696320
 #endif
 #ifndef CHIP_FLOW_V6
 #ifndef CHIP_IDS

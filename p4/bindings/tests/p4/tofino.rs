@@ -69,9 +69,6 @@ struct Variant {
     ageing: bool,
     /// Entries of `flow_v6`.
     flow_v6: u64,
-    /// Found with an earlier program, whose drops were counted behind the next hop.
-    #[serde(default)]
-    earlier: bool,
     tried: Vec<Trial>,
 }
 
@@ -192,8 +189,7 @@ fn write_capacity(page: &mut String) {
         "\n## How many connections fit\n\n\
          Found by trying (`scripts/p4-tna-capacity`): the largest number that was compiled and assembled, and the next one\n\
          that was tried and was not. Connections over IPv6 are beside them. Sizes are of tables, not of what hash ways let\n\
-         them fill. Rows with a star are of an earlier program, whose drops took a stage of their own and whose connections by\n\
-         ids were in one table: they are to be searched again.\n\n\
+         them fill.\n\n\
          | chip | program | counters | ageing | over IPv4 | over IPv6 | stages | worst case | does not fit |\n\
          |---|---|---|---|---|---|---|---|---|\n",
     );
@@ -202,10 +198,9 @@ fn write_capacity(page: &mut String) {
         let over = if not.stages > 0 { format!("{} stages", not.stages) } else { "no placement".to_owned() };
         writeln!(
             page,
-            "| {} | {}{} | {} | {} | {} | {} | {} | {} W | {}: {over} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} W | {}: {over} |",
             variant.chip.replace("tofino", "Tofino "),
             PROGRAMS.iter().find(|(program, _)| *program == variant.program).expect("a program").1,
-            if variant.earlier { " *" } else { "" },
             variant.counters.replace("_and_", " and "),
             if variant.ageing { "yes" } else { "no" },
             grouped(most.connections),

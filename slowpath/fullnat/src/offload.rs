@@ -103,6 +103,29 @@ pub struct Ends<A> {
 }
 
 impl<A: Addr> Ends<A> {
+    /// From addresses in the order client, VIP, real server, local, ports likewise in host byte order, and next hops
+    /// towards the real server and the client.
+    pub fn new(
+        [client, vip, server, local]: [A; 4],
+        [cport, vport, rport, lport]: [u16; 4],
+        proto: Proto,
+        [nexthop_in, nexthop_out]: [NexthopId; 2],
+    ) -> Self {
+        Ends {
+            client,
+            vip,
+            server,
+            local,
+            cport: CPort(cport),
+            vport: VPort(vport),
+            rport: RPort(rport),
+            lport: LPort(lport),
+            proto,
+            nexthop_in,
+            nexthop_out,
+        }
+    }
+
     /// What packets of this direction carry when they arrive: the key of the flow entry.
     #[inline(always)]
     pub fn key(&self, direction: Direction) -> FlowKey<A> {

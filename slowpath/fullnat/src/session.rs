@@ -5,7 +5,7 @@
 
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey, Rewrite};
-use crate::id::{CPort, LPort, NexthopId, Proto, RPort, ServerId, ServiceId, VPort};
+use crate::id::{LPort, NexthopId, Proto, ServerId, ServiceId};
 use crate::offload::{self, Ends};
 use crate::ports::PortSpaceId;
 use crate::tcp::{Conn, State};
@@ -117,22 +117,9 @@ impl<A: Addr> Session<A> {
 
     /// What the session's flow entries are made of.
     pub fn ends(&self) -> Ends<A> {
-        let [inbound, outbound] = [self.end(Direction::Inbound), self.end(Direction::Outbound)];
-        let (([client, vip], [cport, vport]), ([server, local], [rport, lport])) = (inbound, outbound);
-        let [nexthop_in, nexthop_out] = self.nexthops;
-        Ends {
-            client,
-            vip,
-            server,
-            local,
-            cport: CPort(cport),
-            vport: VPort(vport),
-            rport: RPort(rport),
-            lport: LPort(lport),
-            proto: self.proto(),
-            nexthop_in,
-            nexthop_out,
-        }
+        let [([client, vip], [cport, vport]), ([server, local], [rport, lport])] =
+            [Direction::Inbound, Direction::Outbound].map(|direction| self.end(direction));
+        Ends::new([client, vip, server, local], [cport, vport, rport, lport], self.proto(), self.nexthops)
     }
 
     /// Whether an inbound segment, already shown to [`Conn::on_segment`], must carry the client's address (TOA). The

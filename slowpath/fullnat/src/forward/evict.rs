@@ -9,6 +9,7 @@
 
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey};
+use crate::forward::housekeeping::bring_near;
 use crate::forward::{Desk, Family, Output, Rx};
 use crate::frame::Frame;
 use crate::id::{LPort, Proto, RPort, ServerId};
@@ -129,11 +130,8 @@ impl<F: Frame> Desk<F> {
 /// waited for. Of the session behind it, what is needed to do the same then.
 fn foresee<F: Frame, A: Addr>(sessions: &SessionTable<A>, server: ServerId) {
     let Some(next) = sessions.oldest_half_open(server) else { return };
-    if let Some(mut placed) = sessions.locate(next) {
-        for direction in [Direction::Inbound, Direction::Outbound] {
-            sessions.hash_placed(direction, [&mut placed]);
-            F::prefetch(sessions.line_of(&placed, direction));
-        }
+    if let Some(placed) = sessions.locate(next) {
+        bring_near::<F, A>(sessions, &mut [placed]);
     }
     if let Some((session, cold)) = sessions.half_open_behind(next).and_then(|idx| sessions.memory(idx)) {
         F::prefetch(session);

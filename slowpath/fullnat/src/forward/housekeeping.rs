@@ -16,7 +16,7 @@ use crate::plan::Plan;
 use crate::reason::DropReason;
 use crate::sched::{Loads, Scheduler};
 use crate::session::{Cold, Session};
-use crate::table::{Placed, SessionIdx};
+use crate::table::{Placed, SessionIdx, SessionTable};
 use crate::tcp::{State, Timeouts};
 use crate::time::Time;
 use crate::wire::{Mac, arp, ethernet, ndp};
@@ -139,7 +139,7 @@ impl<F: Frame> Desk<F> {
             family.due.near = std::mem::take(&mut family.due.up);
             let mut placed: ArrayVec<Placed, EXPIRE_BUDGET> =
                 family.due.near.iter().filter_map(|&idx| family.sessions.locate(idx)).collect();
-            bring_near::<F, A>(family, &mut placed);
+            bring_near::<F, A>(&family.sessions, &mut placed);
         }
         let mut budget = EXPIRE_BUDGET;
         while let Some(idx) = family.sessions.poll(now, &mut budget) {
@@ -179,7 +179,7 @@ impl<F: Frame> Desk<F> {
                 self.due_with_target(now, family, idx, out);
             }
         }
-        bring_near::<F, A>(family, &mut ending);
+        bring_near::<F, A>(&family.sessions, &mut ending);
         for placed in &ending {
             if let Some(ended) = family.sessions.remove_located(placed) {
                 self.ended(now, family, ended);
@@ -237,11 +237,11 @@ impl<F: Frame> Desk<F> {
 
 /// Hashes the keys of sessions, and asks for their lines of the index.
 #[inline(always)]
-fn bring_near<F: Frame, A: Addr>(family: &Family<A>, placed: &mut [Placed]) {
+pub(super) fn bring_near<F: Frame, A: Addr>(sessions: &SessionTable<A>, placed: &mut [Placed]) {
     for direction in [Direction::Inbound, Direction::Outbound] {
-        family.sessions.hash_placed(direction, &mut *placed);
+        sessions.hash_placed(direction, &mut *placed);
         for placed in &*placed {
-            F::prefetch(family.sessions.line_of(placed, direction));
+            F::prefetch(sessions.line_of(placed, direction));
         }
     }
 }

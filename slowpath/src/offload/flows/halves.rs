@@ -7,13 +7,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use carom_p4::{FlowV4Action, FlowV6Action, InboundV4Action};
 use fullnat::flow::Direction;
-use fullnat::id::{CPort, LPort, NexthopId, Proto, RPort, VPort};
+use fullnat::id::{NexthopId, Proto};
 use fullnat::offload::{AnyEnds, Ends};
 
 use super::{ConnectionAction, FlowAction, FlowKey, Flows};
-
-/// Addresses in the order client, VIP, real server, local; ports likewise.
-type Both<A> = ([A; 4], [u16; 4]);
 
 impl Flows {
     /// The key of the other half of a session whose inbound entry this is; none: it is no session's.
@@ -52,8 +49,8 @@ impl Flows {
         let (pair, nexthop_in) = ids.pair(pair)?;
         let addresses = [key.src, key.dst, pair.src, pair.dst].map(Ipv4Addr::from_bits);
         let ports = [key.sport, key.dport, pair.sport, lport];
-        let nexthop_out = NexthopId(ids.nexthop_out(service)?);
-        Some(AnyEnds::V4(ends_of((addresses, ports), proto(key.proto)?, NexthopId(nexthop_in), nexthop_out)))
+        let nexthops = [nexthop_in, ids.nexthop_out(service)?].map(NexthopId);
+        Some(AnyEnds::V4(Ends::new(addresses, ports, proto(key.proto)?, nexthops)))
     }
 }
 
@@ -67,37 +64,16 @@ fn plain(key: &FlowKey, action: &FlowAction, nexthop_out: NexthopId) -> Option<A
     Some(match (key, action) {
         (FlowKey::V4(key), FlowAction::V4(FlowV4Action::RewriteV4 { src, dst, sport, dport, nexthop })) => {
             let addresses = [key.src, key.dst, *dst, *src].map(Ipv4Addr::from_bits);
-            let both = (addresses, [key.sport, key.dport, *dport, *sport]);
-            AnyEnds::V4(ends_of(both, proto(key.proto)?, NexthopId(*nexthop), nexthop_out))
+            let ports = [key.sport, key.dport, *dport, *sport];
+            AnyEnds::V4(Ends::new(addresses, ports, proto(key.proto)?, [NexthopId(*nexthop), nexthop_out]))
         }
         (FlowKey::V6(key), FlowAction::V6(FlowV6Action::RewriteV6 { src, dst, sport, dport, nexthop })) => {
             let addresses = [key.src, key.dst, *dst, *src].map(Ipv6Addr::from_bits);
-            let both = (addresses, [key.sport, key.dport, *dport, *sport]);
-            AnyEnds::V6(ends_of(both, proto(key.proto)?, NexthopId(*nexthop), nexthop_out))
+            let ports = [key.sport, key.dport, *dport, *sport];
+            AnyEnds::V6(Ends::new(addresses, ports, proto(key.proto)?, [NexthopId(*nexthop), nexthop_out]))
         }
         _ => return None,
     })
-}
-
-fn ends_of<A>(
-    ([client, vip, server, local], [cport, vport, rport, lport]): Both<A>,
-    proto: Proto,
-    nexthop_in: NexthopId,
-    nexthop_out: NexthopId,
-) -> Ends<A> {
-    Ends {
-        client,
-        vip,
-        server,
-        local,
-        cport: CPort(cport),
-        vport: VPort(vport),
-        rport: RPort(rport),
-        lport: LPort(lport),
-        proto,
-        nexthop_in,
-        nexthop_out,
-    }
 }
 
 /// The next hop that a plain entry names.

@@ -201,7 +201,7 @@ fn connect(results: &Results) -> Result<Section, String> {
 }
 
 /// Parts of a session's memory, with their names in the result.
-const PARTS: [&str; 5] = ["hot", "cold", "index", "timer", "other"];
+const PARTS: [&str; 6] = ["hot", "cold", "index", "timer", "half_open", "other"];
 
 fn memory(results: &Results) -> Result<Section, String> {
     let row = |m: &Measured| {
@@ -215,9 +215,20 @@ fn memory(results: &Results) -> Result<Section, String> {
         name: "memory",
         title: "Memory",
         text: "Growth of resident memory from before a worker's tables are made to when as many sessions as they are made for \
-               are in them, in bytes for each session: what packets read and write of it, the rest of it, the index, timers; \
-               the rest is local ports, counters, and what does not grow with the sessions.",
-        head: vec!["family", "sessions", "bytes", "hot", "cold", "index", "timers", "the rest", "tables on pages of"],
+               are in them, in bytes for each session: what packets read and write of it, the rest of it, the index, timers, the \
+               list of half-open sessions; the rest is local ports, counters, and what does not grow with the sessions.",
+        head: vec![
+            "family",
+            "sessions",
+            "bytes",
+            "hot",
+            "cold",
+            "index",
+            "timers",
+            "half-open",
+            "the rest",
+            "tables on pages of",
+        ],
         rows: results.of("memory").map(row).collect(),
         plot: plot("Memory of a session", SESSIONS, ("bytes", Scale::FromZero), lines)?,
     })

@@ -8,7 +8,7 @@
 //!     ▼                  ▼                                                                          acked
 //!   Close ◀── valid RST, in every state but TimeWait        client's SYN in LastAck, TimeWait or Close: Reopen
 //!
-//!  Established, FinWait, CloseWait, LastAck ──server's SYN-ACK to a new SYN of the client──▶ SynRecv
+//!  every state ──server's SYN-ACK to another SYN of the client──▶ SynRecv
 //! ```
 //!
 //! For each direction it tracks the end of the highest sequence range sent and the highest acknowledgment sent, by the
@@ -378,16 +378,12 @@ impl Conn {
     /// and a new one begins on both tuples. An old SYN-ACK that comes once more, behind an old SYN, is told by the nearness of
     /// both its numbers to what was seen, even when that is out of date: it is from the beginning too, mostly.
     fn takes_resyn(&self, syn_ack: &Segment) -> bool {
-        let living = match self.state {
-            State::Close => self.is_lost(),
-            state => state.is_synchronized() && state != State::TimeWait,
-        };
         let isn_end = syn_ack.seq.wrapping_add(1);
         let near = |n: u32, seen: u32| within(n, seen.wrapping_sub(SLACK), seen.wrapping_add(SLACK));
         let old = !self.is_unseen() && near(isn_end, self.end[OUT]) && near(syn_ack.ack, self.ack[OUT]);
         self.flags & RESYN != 0
             && self.aside >> 2 == syn_ack.ack as u16 & 0x3fff
-            && (self.state == State::SynSent || living && !old)
+            && (self.state <= State::SynRecv || !old)
     }
 
     /// The first inbound segment that acknowledges the server's SYN. Nobody can send it who did not get the SYN-ACK.

@@ -196,6 +196,17 @@ fn a_server_that_begins_anew_may_choose_a_number_near_its_old_one() {
 }
 
 #[test]
+fn a_server_may_forget_a_handshake_that_is_not_complete() {
+    let mut conn = opened();
+    conn.on_segment(Outbound, &seg(SYN | ACK, 500, 101, 0));
+    // The client tries anew; its number and the server's are near the ones before, as those of one tuple often are.
+    ignored(&mut conn, Inbound, seg(SYN, 7000, 0, 0));
+    assert_eq!(conn.on_segment(Outbound, &seg(SYN | ACK, 9000, 7001, 0)).to, State::SynRecv);
+    ignored(&mut conn, Inbound, seg(ACK, 7001, 501, 0));
+    assert_eq!(conn.on_segment(Inbound, &seg(ACK, 7001, 9001, 0)).event, Event::Established);
+}
+
+#[test]
 fn repeated_syns_and_syn_acks_of_a_living_connection_begin_nothing() {
     let mut conn = established();
     conn.on_segment(Outbound, &seg(ACK, 501, 101, 5_000));

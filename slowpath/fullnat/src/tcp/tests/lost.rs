@@ -153,6 +153,20 @@ fn a_late_rst_does_not_hide_that_a_new_connection_begins() {
 }
 
 #[test]
+fn a_connection_may_prove_to_be_over_behind_the_syn_that_follows_it() {
+    let mut conn = last_ack();
+    conn.lose_track();
+    // By its number an old one, so it goes to the server, which is through with the connection and takes it.
+    ignored(&mut conn, Inbound, seg(SYN, 0x9000_0000, 0, 0));
+    conn.back_in_view();
+    assert_eq!(conn.state, State::TimeWait);
+    let syn_ack = seg(SYN | ACK, 0x7000_0000, 0x9000_0001, 0);
+    assert!(conn.begins_anew(Outbound, &syn_ack));
+    assert_eq!(conn.on_segment(Outbound, &syn_ack).to, State::SynRecv);
+    assert!(conn.wants_toa());
+}
+
+#[test]
 fn there_is_nothing_to_lose_before_and_after() {
     let mut udp = Conn::udp();
     let states = [opened(), last_ack(), time_wait(), closed()].map(|mut conn| {

@@ -110,12 +110,13 @@ impl<F: Frame> Desk<F> {
         Some((session, cold))
     }
 
-    /// Sends a half-open connection's server a RST in the client's name, so that it keeps nothing of it either.
+    /// Sends a half-open connection's server a RST in the client's name, so that it keeps nothing of it either: also when the
+    /// client has sent one, which may have been lost since.
     fn abort<A: Addr>(&self, rx: Rx<'_>, session: &Session<A>, out: &mut impl Output<F>) {
-        // One that was reset is gone at the server. And where no MAC address is known, no SYN has got there.
-        if !matches!(session.conn.state, State::SynSent | State::SynRecv) {
+        if session.conn.state == State::Udp {
             return;
         }
+        // Where no MAC address is known, no SYN has got there.
         let Some(hop) = self.neighbors.hop(session.nexthops[Direction::Inbound as usize]) else { return };
         let Some(to) = hop.mac else { return };
         let Some(mut frame) = out.alloc() else { return };

@@ -195,7 +195,7 @@ impl Model {
         let all: Vec<_> = its_worker.expect("a session with that port").iter().filter(of_server).collect();
         let victim = all.iter().find(|s| s.local == local).expect("a session with that port");
         let half_open = |s: &SessionView| matches!(s.state, State::SynSent | State::SynRecv);
-        assert!(half_open(victim) && victim.age_ms >= 256, "{victim:?}");
+        assert!((half_open(victim) || victim.state == State::Close) && victim.age_ms >= 256, "{victim:?}");
         assert!(all.iter().all(|s| !half_open(s) || s.age_ms <= victim.age_ms), "{victim:?} of {all:?}");
         self.evicted += 1;
         let tuple = (Proto::Tcp, local, server);

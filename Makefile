@@ -10,7 +10,7 @@ export CARGO_TARGET_DIR
 # rustup puts cargo here. First, since a distribution's cargo may be there too and be too old.
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-.PHONY: help deps build demo test check bench p4 docs clean
+.PHONY: help deps build demo test fuzz check bench p4 docs clean
 
 help: ## this list
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 16
@@ -27,6 +27,9 @@ demo: deps ## a small network in namespaces with real traffic through Carom (roo
 
 test: deps ## all tests; end-to-end ones need root and run one at a time
 	scripts/test
+
+fuzz: deps ## random tests with new seeds for MINUTES=10, or until one fails
+	scripts/fuzz $(MINUTES)
 
 check: ## format, lints, documentation, licences
 	scripts/check

@@ -4,6 +4,9 @@
 //! The worker is busy all the time, and nothing is lost before it. What good traffic loses is what the balancer refuses it or
 //! gives up of it, and the CPU time that the flood takes. Good clients are a round trip away, try once, and are counted from
 //! when the flood has filled the table or the ports.
+//!
+//! Where half-open sessions would last for less than they are protected, new ones are taken in spells. Clients then open
+//! fewer of their share: one packet in so many is theirs, and in such a spell most carry on what has just begun.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};

@@ -17,12 +17,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use carom_p4::simple_switch;
 
 use crate::balancer::{self, wait};
 use crate::capture::{Capture, Way};
 use crate::control::Control;
 use crate::netns::Netns;
-use crate::target::{Target, simple_switch};
+use crate::target::Target;
 
 /// The device's id in P4Runtime.
 pub const DEVICE_ID: u64 = 1;
@@ -98,16 +99,10 @@ impl Switch {
     }
 
     fn bmv2(&self, netns: &Netns) -> Result<Command> {
-        let binary = simple_switch().context("no simple_switch_grpc in CAROM_BMV2 or PATH")?;
+        let binary = simple_switch::binary().context(simple_switch::MISSING)?;
+        let ports = self.ports().flat_map(|(number, cable)| ["-i".to_owned(), format!("{number}@{cable}")]);
         let mut command = netns.command(&binary);
-        // Without a place for its log BMv2 still writes every line, to nowhere, unless told not to.
-        command.args(["--no-p4", "--log-level", "off", "--device-id", &DEVICE_ID.to_string(), "--thrift-port", "9090"]);
-        // The default is a file that all switches of a machine share.
-        command.args(["--notifications-addr", &format!("ipc://{}", self.dir.join("switch.ipc").display())]);
-        for (number, cable) in self.ports() {
-            command.args(["-i", &format!("{number}@{cable}")]);
-        }
-        command.args(["--", "--grpc-server-addr", ADDRESS]);
+        command.args(simple_switch::arguments(ADDRESS.parse()?, &self.dir, ports));
         Ok(command)
     }
 

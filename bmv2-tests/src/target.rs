@@ -1,9 +1,9 @@
 //! Which data plane the suite runs against, and what a test may ask of it.
 
 use std::fmt;
-use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use carom_p4::simple_switch;
 
 /// A data plane under test.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,7 +51,7 @@ impl Target {
 
     /// Why this machine cannot run it, or `None` when it can.
     pub fn unavailable(self) -> Option<&'static str> {
-        (self.is_bmv2() && simple_switch().is_none()).then_some("no simple_switch_grpc in CAROM_BMV2 or PATH")
+        (self.is_bmv2() && simple_switch::binary().is_none()).then_some(simple_switch::MISSING)
     }
 
     /// How much of a load to put on it: `full` for what forwards in Carom itself; a part of it for BMv2, which forwards some ten thousand
@@ -71,13 +71,4 @@ impl fmt::Display for Target {
             Target::None | Target::Softnic | Target::Bmv2 => self.kind(),
         })
     }
-}
-
-/// `simple_switch_grpc`: what `CAROM_BMV2` names, else the first one in `PATH`.
-pub fn simple_switch() -> Option<PathBuf> {
-    if let Some(named) = std::env::var_os("CAROM_BMV2") {
-        return Some(named.into());
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join("simple_switch_grpc")).find(|file| file.is_file())
 }

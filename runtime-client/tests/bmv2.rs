@@ -1,12 +1,9 @@
 //! The client against BMv2's own P4Runtime server, with Carom's program. No packets and no rights are needed.
 
-use std::fs::File;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use carom_p4::artifacts::{BMV2_JSON, BMV2_P4INFO};
+use carom_p4::simple_switch::SimpleSwitch;
 use carom_p4::{Action as _, FlowV4Action, FlowV4Key, Key};
 use prost::Message;
 use runtime_client::pipeline::{Bmv2Json, Brought, Entries, Pipeline};
@@ -16,48 +13,9 @@ use runtime_client::write::{
 };
 use runtime_client::{Address, Client, Code, Config, ElectionId, Event, Events, Query, Standing};
 
-/// A switch without ports.
-struct Switch {
-    child: Child,
-    port: u16,
-}
-
-impl Switch {
-    fn start(binary: &Path) -> Self {
-        // Free now; whoever takes them before the switch does fails this test.
-        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [port, thrift] = free.map(|listener| listener.local_addr().unwrap().port());
-        let log = File::create(Path::new(env!("CARGO_TARGET_TMPDIR")).join("bmv2.log")).unwrap();
-        let child = Command::new(binary)
-            .args(["--no-p4", "--device-id", "1", "--thrift-port", &thrift.to_string()])
-            .args(["--", "--grpc-server-addr", &format!("127.0.0.1:{port}")])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
-        Self { child, port }
-    }
-
-    fn client(&self, id: u128) -> (Client, Events) {
-        let address = Address::tcp(format!("127.0.0.1:{}", self.port));
-        Client::start(Config { election_id: Some(ElectionId(id)), ..Config::new(address, 1) }).expect("a good config")
-    }
-}
-
-impl Drop for Switch {
-    fn drop(&mut self) {
-        // It may have ended by itself, which the test has told of then.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// `simple_switch_grpc`, from CAROM_BMV2 or PATH.
-fn binary() -> Option<PathBuf> {
-    let named = std::env::var_os("CAROM_BMV2").map(PathBuf::from);
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    named.or_else(|| std::env::split_paths(&path).map(|dir| dir.join("simple_switch_grpc")).find(|file| file.is_file()))
+fn client(switch: &SimpleSwitch, id: u128) -> (Client, Events) {
+    let address = Address::tcp(switch.address().to_string());
+    Client::start(Config { election_id: Some(ElectionId(id)), ..Config::new(address, 1) }).expect("a good config")
 }
 
 async fn in_time<F: Future>(future: F) -> F::Output {
@@ -94,12 +52,9 @@ async fn settle(writer: &mut Writer) -> Vec<Settled> {
 /// One test: a switch takes a while to come up.
 #[tokio::test]
 async fn a_real_switch() {
-    let Some(binary) = binary() else {
-        println!("SKIPPED: the client on BMv2: no simple_switch_grpc in CAROM_BMV2 or PATH");
-        return;
-    };
-    let switch = Switch::start(&binary);
-    let (client, events) = switch.client(1);
+    let Some(mut switch) = SimpleSwitch::or_skip("the client on BMv2") else { return };
+    switch.power_on([]);
+    let (client, events) = client(&switch, 1);
     in_time(client.wait_for(Standing::is_primary)).await;
     assert!(in_time(client.api_version()).await.is_ok_and(|version| version.starts_with("1.")));
 
@@ -163,8 +118,8 @@ async fn idle(client: &Client, mut events: Events) {
 }
 
 /// Another controller finds program and entries as they are.
-async fn take_over(switch: &Switch, first: Client) {
-    let (second, _events) = switch.client(2);
+async fn take_over(switch: &SimpleSwitch, first: Client) {
+    let (second, _events) = client(switch, 2);
     in_time(second.wait_for(Standing::is_primary)).await;
     let backup = Standing::Backup { other: true, highest: Some(ElectionId(2)) };
     assert_eq!(in_time(first.wait_for(|standing| standing == backup)).await, backup);

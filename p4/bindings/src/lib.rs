@@ -22,6 +22,8 @@
 pub mod artifacts;
 #[rustfmt::skip]
 pub mod generated;
+#[cfg(feature = "testing")]
+pub mod simple_switch;
 mod table;
 mod tag;
 mod value;

@@ -8,7 +8,6 @@ mod switch;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::time::Instant;
 
 use carom_p4::artifacts::{
@@ -28,15 +27,6 @@ use self::switch::{PORTS, Switch};
 use crate::cases::tagged;
 use crate::file::{self, Case, Entry, Outcome, Vectors, bytes, hex};
 use crate::setup::{CLIENTS, SERVERS, SLOWPATH};
-
-/// `simple_switch_grpc`, from CAROM_BMV2 or PATH.
-fn simple_switch() -> Option<PathBuf> {
-    if let Some(path) = std::env::var_os("CAROM_BMV2") {
-        return Some(path.into());
-    }
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join("simple_switch_grpc")).find(|path| path.is_file())
-}
 
 /// A program for BMv2.
 #[derive(Clone, Copy)]
@@ -80,14 +70,8 @@ async fn start(program: Program) -> Option<(Switch, Control)> {
 
 /// A running switch with a program, perhaps with other sizes, and no entries.
 async fn start_with(program: Program, json: &[u8]) -> Option<(Switch, Control)> {
-    let Some(binary) = simple_switch() else {
-        // To the terminal, past the test harness, which shows the output of failed tests only.
-        let line = "SKIPPED: golden vectors on BMv2: no simple_switch_grpc in CAROM_BMV2 or PATH\n";
-        let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
-        return None;
-    };
-    let switch = Switch::start(&binary);
-    let control = Control::connect(switch.grpc_port, program, json).await;
+    let switch = Switch::start()?;
+    let control = Control::connect(switch.address(), program, json).await;
     Some((switch, control))
 }
 

@@ -1,7 +1,7 @@
 //! The least P4Runtime client that installs entries and reads counters.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use carom_p4::Bytes;
 use p4rt::p4_runtime_client::P4RuntimeClient;
@@ -28,17 +28,9 @@ pub struct Control {
 
 impl Control {
     /// Connects, becomes primary, and gives the switch this program, compiled to this.
-    pub async fn connect(port: u16, program: Program, json: &[u8]) -> Self {
-        let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).unwrap();
-        let mut attempts = 0;
-        let channel = loop {
-            match endpoint.connect().await {
-                Ok(channel) => break channel,
-                Err(error) => assert!(attempts < 200, "{error}"),
-            }
-            attempts += 1;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
+    pub async fn connect(address: SocketAddr, program: Program, json: &[u8]) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        let channel = endpoint.connect().await.unwrap();
         let mut client = P4RuntimeClient::new(channel).max_decoding_message_size(64 << 20);
         let (requests, receiver) = mpsc::channel(1);
         let election =

@@ -5,11 +5,11 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::net::SocketAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+use carom_p4::simple_switch::SimpleSwitch;
 
 /// The ports it has.
 pub const PORTS: [u16; 4] = [1, 2, 3, 4];
@@ -18,41 +18,31 @@ pub const PORTS: [u16; 4] = [1, 2, 3, 4];
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Switch {
-    child: Child,
-    dir: PathBuf,
+    process: SimpleSwitch,
     inputs: Vec<File>,
-    pub grpc_port: u16,
 }
 
 impl Switch {
-    pub fn start(binary: &Path) -> Self {
-        static STARTED: AtomicU32 = AtomicU32::new(0);
-        let name = format!("bmv2-{}-{}", std::process::id(), STARTED.fetch_add(1, Ordering::Relaxed));
-        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
-        let _ = std::fs::remove_dir_all(&dir);
-        std::fs::create_dir_all(&dir).unwrap();
-        // Free now; whoever takes them before the switch does fails this test.
-        let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [grpc_port, thrift_port] = free.map(|listener| listener.local_addr().unwrap().port());
-        let mut command = Command::new(binary);
-        command.current_dir(&dir).args(["--no-p4", "--device-id", "1", "--use-files", "0"]);
-        command.args(["--thrift-port", &thrift_port.to_string()]);
-        for port in PORTS {
-            assert!(Command::new("mkfifo").arg(dir.join(format!("p{port}_in.pcap"))).status().unwrap().success());
-            command.args(["-i", &format!("{port}@p{port}")]);
-        }
-        command.args(["--", "--grpc-server-addr", &format!("127.0.0.1:{grpc_port}")]);
-        let log = File::create(dir.join("log")).unwrap();
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", binary.display()));
-        let mut switch = Switch { child, dir, inputs: Vec::new(), grpc_port };
-        for port in PORTS {
-            // Opens when the switch opens the other end, which it does in this order.
-            let mut input = File::options().write(true).open(switch.dir.join(format!("p{port}_in.pcap"))).unwrap();
+    /// `None`, and a line that says so, where there is no BMv2.
+    pub fn start() -> Option<Self> {
+        let mut process = SimpleSwitch::or_skip("golden vectors on BMv2")?;
+        let input = |port: u16| {
+            let path = process.dir().join(format!("p{port}_in.pcap"));
+            assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+            // To read too: a pipe opened to be written only would wait for the switch.
+            let mut input = File::options().read(true).write(true).open(path).unwrap();
             input.write_all(&header()).unwrap();
-            switch.inputs.push(input);
-        }
-        switch
+            input
+        };
+        let inputs = PORTS.map(input).into();
+        let ports = PORTS.into_iter().flat_map(|port| ["-i".to_owned(), format!("{port}@p{port}")]);
+        process.power_on(["--use-files", "0"].map(str::to_owned).into_iter().chain(ports));
+        Some(Switch { process, inputs })
+    }
+
+    /// Where it serves P4Runtime.
+    pub fn address(&self) -> SocketAddr {
+        self.process.address()
     }
 
     /// Has frames come in, in this order, each by its port; once, since the switch takes the last ones only when it sees
@@ -81,20 +71,7 @@ impl Switch {
     }
 
     fn left(&self, port: u16) -> Vec<Vec<u8>> {
-        records(&std::fs::read(self.dir.join(format!("p{port}_out.pcap"))).unwrap_or_default())
-    }
-}
-
-impl Drop for Switch {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
-            eprintln!("{log}");
-        } else {
-            let _ = std::fs::remove_dir_all(&self.dir);
-        }
+        records(&std::fs::read(self.process.dir().join(format!("p{port}_out.pcap"))).unwrap_or_default())
     }
 }
 

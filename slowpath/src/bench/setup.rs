@@ -11,7 +11,7 @@ use fullnat::addr::Addr;
 use fullnat::counters::Counters;
 use fullnat::flow::FlowKey;
 use fullnat::forward::{Forwarder, Setup};
-use fullnat::id::{IfaceId, Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
+use fullnat::id::{IfaceId, NexthopId, Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
 use fullnat::neighbor::Neighbors;
 use fullnat::persistence::Persistence;
 use fullnat::plan::{Interface, LocalPool, Plan, Server, ServerShared, Service};
@@ -27,7 +27,7 @@ use super::BenchError;
 use super::frames::Template;
 use super::traffic::{Hosts, MemoryPort, Script, Traffic};
 use crate::assemble::{self, HANDOVER_RING};
-use crate::worker::{Outbox, Query, Worker};
+use crate::worker::{Outbox, Query, Transmit, Worker};
 
 /// Real servers of the service.
 pub const SERVERS: u16 = 10;
@@ -38,7 +38,8 @@ pub const VPORT: u16 = 80;
 /// The real servers' port.
 pub const RPORT: u16 = 8080;
 const HASH_KEY: [u64; 2] = [0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908];
-const OUR_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
+/// The balancer's MAC addresses, by interface, and so where frames of a side go to.
+pub const OUR_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
 /// The routers' MAC addresses, by interface.
 pub const PEER_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 1, 1]), Mac([2, 0, 0, 0, 1, 2])];
 
@@ -114,17 +115,18 @@ type WorkerRings = (Vec<Option<Producer>>, Vec<Consumer>);
 impl Shared {
     /// A balancer as wished.
     pub fn new<A: BenchAddr>(eal: Eal, wish: Wish) -> Result<Self, BenchError> {
+        let mempool = Mempool::new(&eal, "bench", mempool(wish.workers)).map_err(|e| BenchError(e.to_string()))?;
+        Self::with_buffers::<A>(eal, wish, mempool)
+    }
+
+    /// The same with these buffers.
+    pub fn with_buffers<A: BenchAddr>(eal: Eal, wish: Wish, mempool: Mempool) -> Result<Self, BenchError> {
         let error = |e: &dyn std::fmt::Display| BenchError(e.to_string());
         let plan = plan::<A>(&wish).map_err(|e| error(&e))?;
-        let neighbors = Arc::new(Neighbors::new(64, [1, 2]));
-        for (i, mac) in PEER_MACS.into_iter().enumerate() {
-            let router = A::host(10 + i as u8, 1).into();
-            neighbors.acquire_static(IfaceId(i as u8), router, mac).map_err(|e| error(&e))?;
-        }
-        let mempool = Mempool::new(&eal, "bench", mempool(wish.workers)).map_err(|e| error(&e))?;
+        let (neighbors, _) = routers::<A>()?;
         let (to, from) = assemble::rings(eal, wish.workers.into()).map_err(|e| error(&e))?;
         let rings = to.into_iter().zip(from).map(Some).collect();
-        Ok(Shared { plan: Arc::new(plan), neighbors, mempool, rings: Mutex::new(rings), wish })
+        Ok(Shared { plan: Arc::new(plan), neighbors: Arc::new(neighbors), mempool, rings: Mutex::new(rings), wish })
     }
 
     /// Which worker owns which flow, as in the daemon where interfaces promise nothing.
@@ -175,6 +177,17 @@ impl Shared {
     /// Worker `number` with room for so many sessions, to be made on the thread it runs on.
     pub fn worker<A: BenchAddr>(&self, number: u8, traffic: &SharedTraffic<A>, capacity: usize) -> BenchWorker<A> {
         let [receive, send] = [(); 2].map(|()| ports(traffic).into());
+        self.worker_between::<A, _, _>(number, receive, send, capacity)
+    }
+
+    /// The same, for sessions of this family, between these queues.
+    pub fn worker_between<A: BenchAddr, R, T: Transmit>(
+        &self,
+        number: u8,
+        receive: Vec<R>,
+        send: Vec<T>,
+        capacity: usize,
+    ) -> Worker<R, T> {
         let counters = Arc::new(Counters::new(16, 64));
         let taken = self.rings.lock().unwrap_or_else(PoisonError::into_inner)[usize::from(number)].take();
         let (to, from) = taken.unwrap_or_default();
@@ -227,6 +240,17 @@ pub fn ports<A>(traffic: &SharedTraffic<A>) -> [MemoryPort<A>; 2] {
 /// Client address and port of a session: 16 sessions from each client.
 pub fn client<A: BenchAddr>(session: u32) -> (A, u16) {
     (A::host(0, session >> 4), 10_000 + (session & 15) as u16 * 3_001)
+}
+
+/// The next hops there are: the routers, by interface.
+pub fn routers<A: BenchAddr>() -> Result<(Neighbors, [NexthopId; 2]), BenchError> {
+    let neighbors = Neighbors::new(64, [1, 2]);
+    let mut ids = [NexthopId::default(); 2];
+    for (i, mac) in PEER_MACS.into_iter().enumerate() {
+        let acquired = neighbors.acquire_static(IfaceId(i as u8), A::host(10 + i as u8, 1).into(), mac);
+        ids[i] = acquired.map_err(|e| BenchError(e.to_string()))?;
+    }
+    Ok((neighbors, ids))
 }
 
 /// One service with its real servers, clients on one interface and real servers on the other, each behind a router.

@@ -4,14 +4,14 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use fullnat::addr::Addr;
-use fullnat::id::{CPort, IfaceId, LPort, NexthopId, Proto, RPort, VPort};
+use fullnat::id::{CPort, LPort, NexthopId, Proto, RPort, VPort};
 use fullnat::neighbor::Neighbors;
 use fullnat::offload::{AnyEnds, Ends, Place};
 use fullnat::plan::Plan;
 use fullnat::table::SessionIdx;
 
 use super::super::BenchError;
-use super::super::setup::{BenchAddr, PEER_MACS, RPORT, SERVERS, VPORT, Wish, client, plan};
+use super::super::setup::{BenchAddr, RPORT, SERVERS, VPORT, Wish, client, plan, routers};
 use crate::cli::Ip;
 
 /// A balancer without packets.
@@ -32,14 +32,8 @@ impl World {
     }
 
     fn of<A: BenchAddr>(family: Ip, sessions: u32) -> Result<Self, BenchError> {
-        let error = |e: &dyn std::fmt::Display| BenchError(e.to_string());
-        let plan = plan::<A>(&Wish::lasting(Proto::Tcp, 1, sessions)).map_err(|e| error(&e))?;
-        let neighbors = Neighbors::new(64, [1, 2]);
-        let mut nexthops = [NexthopId::default(); 2];
-        for (i, mac) in PEER_MACS.into_iter().enumerate() {
-            let router = A::host(10 + i as u8, 1).into();
-            nexthops[i] = neighbors.acquire_static(IfaceId(i as u8), router, mac).map_err(|e| error(&e))?;
-        }
+        let plan = plan::<A>(&Wish::lasting(Proto::Tcp, 1, sessions)).map_err(|e| BenchError(e.to_string()))?;
+        let (neighbors, nexthops) = routers::<A>()?;
         Ok(World { plan: Arc::new(plan), neighbors: Arc::new(neighbors), nexthops, family })
     }
 

@@ -11,28 +11,21 @@ use carom_p4::{
 };
 use dpdk::swx::Wire;
 use dpdk::{Burst, Eal, EalConfig, Memory, Mempool, MempoolConfig};
-use fullnat::counters::Counters;
-use fullnat::forward::{Forwarder, Setup};
-use fullnat::id::{IfaceId, Proto, WorkerId};
-use fullnat::neighbor::Neighbors;
-use fullnat::persistence::Persistence;
-use fullnat::ports::LportOwners;
+use fullnat::id::Proto;
 use fullnat::reason::DropReason;
-use fullnat::spread::Spread;
-use fullnat::time::Time;
 use serde::Serialize;
 
-use super::super::setup::{BenchAddr, PEER_MACS, Wish, plan};
+use super::super::setup::{OUR_MACS, PEER_MACS, Shared, Wish};
 use super::super::{BenchError, PATIENCE, cpu_time, packet_pages, print};
 use super::failed;
-use super::frames::{self, NEXTHOP, OUR_MACS};
+use super::frames::{self, NEXTHOP};
 use super::ports::{Incoming, Outgoing, Passed};
 use super::program::{self, LINK, Switch};
 use crate::cli::SoftnicForward;
 use crate::cli::table::Align::{Left, Right};
 use crate::cli::table::table;
 use crate::softnic;
-use crate::worker::{BURST, Outbox, Ports, Query, Sink, Source, Worker};
+use crate::worker::{BURST, Ports, Sink, Source, Worker};
 
 /// Memory for tables and buffers, where there are no huge pages, MB.
 const MEMORY_MB: u32 = 384;
@@ -88,7 +81,7 @@ fn measure(eal: Eal, args: &SoftnicForward) -> Result<Forwarded, BenchError> {
     let mut switch = program::build(&eal, &code, args.flows.max(program::LITTLE_ROOM), wires)?;
     fill(&mut switch, punted..args.flows)?;
     let end = ends.pop().ok_or_else(|| BenchError("no ring".to_owned()))?;
-    let mut slow_path = if punted > 0 { Some(worker(mempool, punted, end)?) } else { None };
+    let mut slow_path = if punted > 0 { Some(worker(eal, mempool, punted, end)?) } else { None };
 
     let mut round = || {
         let idle = switch.pipeline.run();
@@ -190,49 +183,12 @@ fn fill(switch: &mut Switch, hits: std::ops::Range<u32>) -> Result<(), BenchErro
 }
 
 /// A worker as the daemon runs it behind a switch in its process.
-fn worker(mempool: Mempool, sessions: u32, end: softnic::WorkerEnd) -> Result<SlowPath, BenchError> {
-    let error = failed("the slow path");
-    let wish = Wish::lasting(Proto::Udp, 1, sessions);
-    let plan = Arc::new(plan::<Ipv4Addr>(&wish).map_err(|e| error(&e))?);
-    let neighbors = Arc::new(Neighbors::new(64, [1, 2]));
-    for (i, mac) in PEER_MACS.into_iter().enumerate() {
-        let router = Ipv4Addr::host(10 + i as u8, 1).into();
-        neighbors.acquire_static(IfaceId(i as u8), router, mac).map_err(|e| error(&e))?;
-    }
-    let ports = Ports::new([1, 2]).map_err(|e| error(&e))?;
-    let counters = Arc::new(Counters::new(16, 64));
-    let forwarder = Forwarder::new(Setup {
-        worker: WorkerId(0),
-        spread: Spread::Sticky(LportOwners::new(1)),
-        sessions_v4: sessions as usize,
-        sessions_v6: 0,
-        hash: dpdk::flow_hash([0x0706_0504_0302_0100, 0x0f0e_0d0c_0b0a_0908]),
-        seed: 1,
-        icmp_per_second: 0,
-        resets_per_second: 0,
-        pending_per_nexthop: 8,
-        neighbors,
-        persistence: Arc::new(Persistence::new(8, [3, 4])),
-        counters: Arc::clone(&counters),
-        plan,
-        offload: None,
-        now: Time(0),
-    });
-    let (from, to) = end;
-    let outbox = Outbox::new(vec![Sink::Ring(to)], Vec::new(), mempool, Arc::clone(&counters));
-    Ok(Worker {
-        forwarder,
-        receive: vec![Source::Ring(from)],
-        outbox: outbox.behind(Some(ports.clone())),
-        switch: Some(ports),
-        handed: Vec::new(),
-        iface_of_port: vec![IfaceId(0), IfaceId(1)],
-        verdicts: None,
-        control: None,
-        query: Query::default(),
-        counters,
-        origin: Instant::now(),
-    })
+fn worker(eal: Eal, mempool: Mempool, sessions: u32, (from, to): softnic::WorkerEnd) -> Result<SlowPath, BenchError> {
+    let shared = Shared::with_buffers::<Ipv4Addr>(eal, Wish::lasting(Proto::Udp, 1, sessions), mempool)?;
+    let ports = Ports::new([1, 2]).map_err(|e| failed("the slow path")(&e))?;
+    let (receive, send) = (vec![Source::Ring(from)], vec![Sink::Ring(to)]);
+    let worker = shared.worker_between::<Ipv4Addr, _, _>(0, receive, send, sessions as usize);
+    Ok(Worker { outbox: worker.outbox.behind(Some(ports.clone())), switch: Some(ports), ..worker })
 }
 
 fn text(r: &Forwarded) -> String {

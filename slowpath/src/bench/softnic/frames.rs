@@ -5,15 +5,13 @@ use std::net::Ipv4Addr;
 use carom_p4::{FlowV4Action, FlowV4Key};
 use fullnat::wire::{Mac, checksum, ethernet};
 
-use super::super::setup::{BenchAddr, PEER_MACS, RPORT, SERVERS, VPORT, client};
+use super::super::setup::{BenchAddr, OUR_MACS, PEER_MACS, RPORT, SERVERS, VPORT, client};
 
 /// Length of every frame, without FCS: the shortest there is.
 pub const LENGTH: usize = 60;
 /// A frame.
 pub type Bytes = [u8; LENGTH];
 
-/// The balancer's MAC addresses, by interface, and so where frames of a side go to.
-pub const OUR_MACS: [Mac; 2] = [Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2])];
 /// The next hop's entry that flows have.
 pub const NEXTHOP: u16 = 1;
 const UDP: u8 = 17;

@@ -23,10 +23,10 @@ use tokio::net::TcpListener;
 
 use super::super::install::cpu;
 use super::super::memory::Resident;
-use super::super::setup::PEER_MACS;
+use super::super::setup::{OUR_MACS, PEER_MACS};
 use super::super::{BenchError, PATIENCE, print};
 use super::failed;
-use super::frames::{self, NEXTHOP, OUR_MACS};
+use super::frames::{self, NEXTHOP};
 use super::ports::{Incoming, Outgoing, Passed};
 use super::program::LITTLE_ROOM;
 use crate::cli::SoftnicInstall;

@@ -89,7 +89,7 @@ pub struct Assembled {
     /// DPDK.
     pub eal: Eal,
     /// The workers, by number.
-    pub parts: Vec<DpdkWorker>,
+    pub workers: Vec<DpdkWorker>,
     /// The first plan.
     pub plan: Arc<Plan>,
     /// Control's ends of the rings to the workers.
@@ -182,7 +182,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     let mut ends = ends.into_iter().chain(std::iter::repeat_with(|| None));
     let origin = Instant::now();
     let share = |total: u32| (total as usize).div_ceil(workers);
-    let (mut parts, mut links, mut traffic) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut made, mut links, mut traffic) = (Vec::new(), Vec::new(), Vec::new());
     for number in 0..workers {
         let counters = Arc::new(Counters::new(COUNTED, COUNTED));
         let (link, control_ends): (Link, WorkerEnds) = control::link();
@@ -194,7 +194,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
         let (requests, verdicts) =
             ends.next().flatten().map(|OffloadEnds { requests, verdicts }| (requests, verdicts)).unzip();
         let outbox = Outbox::new(transmit, producers.remove(0), mempool, Arc::clone(&counters));
-        parts.push(Worker {
+        made.push(Worker {
             forwarder: Forwarder::new(Setup {
                 worker: WorkerId(number as u8),
                 spread: spread.clone(),
@@ -227,7 +227,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
     let capacity = ((share(config.limits.sessions) + share(config.limits.sessions6)) * workers) as u64;
     Ok(Assembled {
         eal,
-        parts,
+        workers: made,
         plan,
         links,
         mempool,

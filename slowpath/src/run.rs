@@ -86,34 +86,20 @@ pub fn run(path: &Path) -> Result<(), RunError> {
 
 /// Runs workers and admin API until it is time to stop, then stops the workers and gives back what they had.
 async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signals) -> Result<(), RunError> {
-    let Assembled {
-        eal,
-        parts,
-        plan,
-        links,
-        mempool,
-        ports,
-        next_hops,
-        compiler,
-        pins,
-        macs,
-        capacity,
-        offload,
-        softnic,
-        traffic,
-    } = assembled;
+    let eal = assembled.eal;
     let (memory, tables) = (eal.memory(), dpdk::LargePages::report());
     let stop = Arc::new(AtomicBool::new(false));
-    let counters = parts.iter().map(|worker| Arc::clone(&worker.counters)).collect();
+    let counters = assembled.workers.iter().map(|worker| Arc::clone(&worker.counters)).collect();
     let cpus = config.workers.cpus.clone();
     let idle = idle_policy(&config);
     let admin = config.admin.socket.clone();
     let metrics = config.metrics.address();
-    let softnic = softnic.map(|parts| Softnic::start(eal, parts)).transpose()?;
-    let offload = match offload {
+    let softnic = assembled.softnic.map(|parts| Softnic::start(eal, parts)).transpose()?;
+    let offload = match assembled.offload {
         Some(Offload { settings, rings }) => {
             // Should it fail, a runtime is dropped, which may block.
-            let start = || offload::start(settings, Arc::clone(&plan), Arc::clone(&next_hops), rings);
+            let start =
+                || offload::start(settings, Arc::clone(&assembled.plan), Arc::clone(&assembled.next_hops), rings);
             Some(tokio::task::block_in_place(start)?)
         }
         None => None,
@@ -125,23 +111,28 @@ async fn serve(path: &Path, config: Config, assembled: Assembled, signals: Signa
             memory_bytes: memory.total,
             tables_hugepages: tables.huge > 0,
             tables_bytes: tables.large as u64,
-            session_capacity: capacity,
+            session_capacity: assembled.capacity,
         },
         started: Instant::now(),
-        plan: ArcSwap::new(plan),
+        plan: ArcSwap::new(assembled.plan),
         counters,
-        next_hops,
-        mempool,
+        next_hops: assembled.next_hops,
+        mempool: assembled.mempool,
         softnic: softnic.as_ref().map(|softnic| softnic.watch(port_names(&config))),
-        ports,
-        traffic,
-        links: links.into_iter().map(Mutex::new).collect(),
+        ports: assembled.ports,
+        traffic: assembled.traffic,
+        links: assembled.links.into_iter().map(Mutex::new).collect(),
         offload: offload.clone(),
-        reloading: Mutex::new(Reloading { config, compiler, pins, macs }),
+        reloading: Mutex::new(Reloading {
+            config,
+            compiler: assembled.compiler,
+            pins: assembled.pins,
+            macs: assembled.macs,
+        }),
     });
     let doors = Doors::open(&daemon, &admin, metrics).await?;
     let mut threads = Vec::new();
-    for (i, worker) in parts.into_iter().enumerate() {
+    for (i, worker) in assembled.workers.into_iter().enumerate() {
         let cpu = cpus.get(i).map(|&cpu| usize::from(cpu));
         let spawned = spawn(eal, i, cpu, worker, Arc::clone(&stop), idle);
         threads.push(spawned.map_err(|source| RunError::System { what: "start a worker", source })?);

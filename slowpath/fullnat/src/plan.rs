@@ -4,6 +4,9 @@
 //! number. Everything a worker changes while it runs lives elsewhere (scheduler state, port spaces, sessions), except the
 //! few counters that all workers share in [`ServerShared`].
 
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::sync::Arc;

@@ -2,12 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use fullnat::id::{CPort, IfaceId, LPort, NexthopId, Proto, RPort, ServiceId, VPort};
+use fullnat::id::{CPort, LPort, NexthopId, Proto, RPort, VPort};
 use fullnat::offload::{AnyEnds, Ends};
-use fullnat::plan::{Interface, LocalPool, Plan, Service};
-use fullnat::route::Routes;
-use fullnat::sched::SchedulerKind;
-use fullnat::tcp::Timeouts;
+use fullnat::plan::{Plan, testing};
 use fullnat::wire::Mac;
 
 use super::flows::{Flows, IdRoom, Ids};
@@ -59,29 +56,8 @@ pub fn ends_v6(n: u32) -> AnyEnds {
 /// A plan with an interface of this MAC address and own addresses 10.0.0.2 and fd00::2, services on port 80 of these VIPs,
 /// and these local addresses.
 pub fn plan(mac: [u8; 6], vips: &[IpAddr], lips: &[Ipv4Addr]) -> Plan {
-    let mut routes = Routes::builder();
-    routes.connected(IfaceId(0), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 8);
-    let interface = Interface {
-        name: "lan".into(),
-        mac: Mac(mac),
-        mtu: 1500,
-        addresses: vec![(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 8), (IpAddr::V6(address(0, 2)), 64)],
-    };
-    let service = |(id, vip): (usize, &IpAddr)| Service {
-        id: ServiceId(id as u16),
-        name: format!("service{id}"),
-        vip: *vip,
-        vport: VPort(80),
-        proto: Proto::Tcp,
-        scheduler: SchedulerKind::RoundRobin,
-        servers: Vec::new(),
-        pool: 0,
-        toa: false,
-        persistence: None,
-        timeouts: Timeouts::default(),
-    };
-    let services = vips.iter().enumerate().map(service).collect();
-    let pool = LocalPool { name: "snat".into(), v4: lips.to_vec(), v6: Vec::new(), ports: 1025..=65535 };
-    let routes = routes.build().expect("one connected route");
-    Plan::new(1, vec![interface], routes, vec![pool], 0, services, Vec::new())
+    let mut interface = testing::interface(Mac(mac), Ipv4Addr::new(10, 0, 0, 2), 8);
+    interface.addresses.push((IpAddr::V6(address(0, 2)), 64));
+    let services = (0..).zip(vips).map(|(id, vip)| testing::service(id, *vip, 80, Proto::Tcp, &[]));
+    testing::plan(vec![interface], lips, services.collect(), Vec::new())
 }

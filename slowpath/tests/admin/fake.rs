@@ -1,6 +1,6 @@
 //! A balancer made of a plan and counters, behind a real admin socket.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,14 +16,14 @@ use carom::offload::stats::{Latency, SessionCounts, TableStatus, Totals};
 use carom::offload::{Forwarded, Status};
 use fullnat::counters::{Counters, Offload, Traffic};
 use fullnat::forward::{PortView, SessionView};
-use fullnat::id::{Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
+use fullnat::id::{Proto, ServerId, ServiceId, WorkerId};
 use fullnat::offload::{self, Counted, Place};
-use fullnat::plan::{Interface, LocalPool, PersistenceRule, Plan, Server, ServerShared, Service};
+use fullnat::plan::{Interface, LocalPool, PersistenceRule, Plan, Server, Service, testing};
 use fullnat::reason::DropReason;
 use fullnat::route::Routes;
 use fullnat::sched::SchedulerKind;
 use fullnat::table::SessionIdx;
-use fullnat::tcp::{State, Timeouts};
+use fullnat::tcp::State;
 use fullnat::wire::Mac;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -291,34 +291,19 @@ fn fill_offload(o: &Offload, w: u64) {
 }
 
 fn plan(generation: u64) -> Plan {
-    let vip = "10.10.0.100".parse().unwrap();
     let service = |id: u16, name: &str, proto, scheduler, servers: &[u16]| Service {
-        id: ServiceId(id),
         name: name.to_owned(),
-        vip,
-        vport: VPort(443),
-        proto,
         scheduler,
-        servers: servers.iter().map(|&id| ServerId(id)).collect(),
-        pool: 0,
         toa: id == 0,
         persistence: (id == 1).then_some(PersistenceRule { timeout_ms: 360_000, prefix_v4: 24, prefix_v6: 64 }),
-        timeouts: Timeouts::default(),
+        ..testing::service(id, Ipv4Addr::new(10, 10, 0, 100), 443, proto, servers)
     };
     let server = |id: u16, service, rip: &str, weight, max_connections| {
-        let shared = ServerShared::default();
+        let server = testing::server(id, service, rip.parse::<IpAddr>().unwrap(), 8443);
         for _ in 0..10 * (id + 1) {
-            shared.begin(0);
+            server.shared.begin(0);
         }
-        Server {
-            id: ServerId(id),
-            service: ServiceId(service),
-            rip: rip.parse().unwrap(),
-            rport: RPort(8443),
-            weight,
-            max_connections,
-            shared: Arc::new(shared),
-        }
+        Server { weight, max_connections, ..server }
     };
     let interface = |name: &str, last, addresses: &[(&str, u8)]| Interface {
         name: name.to_owned(),

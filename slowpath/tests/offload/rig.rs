@@ -1,20 +1,17 @@
 //! A manager, a fake target, and a test in the place of the workers.
 
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use carom::offload::{self, Form, Handle, OffloadEnds, Program, Settings, Status};
 use carom_p4::{ConnectionV4EvenKey, ConnectionV4OddKey, FlowV4Key, InboundV4Key, Key};
-use fullnat::id::{CPort, IfaceId, LPort, NexthopId, Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
+use fullnat::id::{CPort, IfaceId, LPort, NexthopId, Proto, RPort, VPort, WorkerId};
 use fullnat::neighbor::Neighbors;
 use fullnat::offload::{AnyEnds, Counted, Ends, Gate, Place, Request, Threshold, Verdict};
-use fullnat::plan::{Interface, LocalPool, Plan, Server, ServerShared, Service};
-use fullnat::route::Routes;
-use fullnat::sched::SchedulerKind;
+use fullnat::plan::{Plan, testing};
 use fullnat::table::SessionIdx;
-use fullnat::tcp::Timeouts;
 use fullnat::wire::Mac;
 use runtime_client::Address;
 use runtime_client::fake::{FakeConfig, FakeTarget};
@@ -80,39 +77,11 @@ pub fn counted(form: Form, packets: u64, bytes: u64) -> Counted {
 
 /// A plan with one TCP service and one real server, everything on one link.
 pub fn plan(generation: u64, vip: Ipv4Addr) -> Arc<Plan> {
-    let mut routes = Routes::builder();
-    routes.connected(IfaceId(0), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 8);
-    let service = Service {
-        id: ServiceId(0),
-        name: "web".into(),
-        vip: vip.into(),
-        vport: VPort(80),
-        proto: Proto::Tcp,
-        scheduler: SchedulerKind::RoundRobin,
-        servers: vec![ServerId(0)],
-        pool: 0,
-        toa: false,
-        persistence: None,
-        timeouts: Timeouts::default(),
-    };
-    let server = Server {
-        id: ServerId(0),
-        service: ServiceId(0),
-        rip: RIP.into(),
-        rport: RPort(8080),
-        weight: 1,
-        max_connections: 0,
-        shared: Arc::new(ServerShared::default()),
-    };
-    let interface = Interface {
-        name: "lan".into(),
-        mac: Mac([2, 0, 0, 0, 0, 1]),
-        mtu: 1500,
-        addresses: vec![(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 8)],
-    };
-    let pool = LocalPool { name: "snat".into(), v4: vec![LIP], v6: Vec::new(), ports: 1025..=65535 };
-    let routes = routes.build().expect("one connected route");
-    Arc::new(Plan::new(generation, vec![interface], routes, vec![pool], 0, vec![service], vec![server]))
+    let lan = testing::interface(Mac([2, 0, 0, 0, 0, 1]), Ipv4Addr::new(10, 0, 0, 2), 8);
+    let service = testing::service(0, vip, 80, Proto::Tcp, &[0]);
+    let mut plan = testing::plan(vec![lan], &[LIP], vec![service], vec![testing::server(0, 0, RIP, 8080)]);
+    plan.generation = generation;
+    Arc::new(plan)
 }
 
 impl Rig {

@@ -15,16 +15,13 @@ use fullnat::counters::Counters;
 use fullnat::flow::FlowKey;
 use fullnat::forward::{Forwarder, Setup};
 use fullnat::frame::Frame;
-use fullnat::id::{IfaceId, Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
+use fullnat::id::{IfaceId, Proto, WorkerId};
 use fullnat::neighbor::Neighbors;
 use fullnat::offload::{Gate, Request, Verdict};
 use fullnat::persistence::Persistence;
-use fullnat::plan::{Interface, LocalPool, Plan, Server, ServerShared, Service};
+use fullnat::plan::{Plan, Server, ServerShared, testing};
 use fullnat::ports::LportOwners;
-use fullnat::route::Routes;
-use fullnat::sched::SchedulerKind;
 use fullnat::spread::Spread;
-use fullnat::tcp::Timeouts;
 use fullnat::time::Time;
 use fullnat::wire::Mac;
 use fullnat::wire::testing::Build;
@@ -110,39 +107,12 @@ pub fn eal() -> Eal {
 
 /// A plan with one UDP service and one real server, everything on one link.
 pub fn plan(generation: u64, shared: &Arc<ServerShared>, quarantine_ms: u64) -> Arc<Plan> {
-    let mut routes = Routes::builder();
-    routes.connected(IfaceId(0), IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 8);
-    let service = Service {
-        id: ServiceId(0),
-        name: "echo".into(),
-        vip: VIP.into(),
-        vport: VPort(53),
-        proto: Proto::Udp,
-        scheduler: SchedulerKind::RoundRobin,
-        servers: vec![ServerId(0)],
-        pool: 0,
-        toa: false,
-        persistence: None,
-        timeouts: Timeouts::default(),
-    };
-    let server = Server {
-        id: ServerId(0),
-        service: ServiceId(0),
-        rip: RIP.into(),
-        rport: RPort(5353),
-        weight: 1,
-        max_connections: 0,
-        shared: Arc::clone(shared),
-    };
-    let interface = Interface {
-        name: "lan".into(),
-        mac: OURS,
-        mtu: 1500,
-        addresses: vec![(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2)), 8)],
-    };
-    let pool = LocalPool { name: "snat".into(), v4: vec![LIP], v6: Vec::new(), ports: 1025..=65535 };
-    let routes = routes.build().expect("one connected route");
-    Arc::new(Plan::new(generation, vec![interface], routes, vec![pool], quarantine_ms, vec![service], vec![server]))
+    let lan = testing::interface(OURS, Ipv4Addr::new(10, 0, 0, 2), 8);
+    let service = testing::service(0, VIP, 53, Proto::Udp, &[0]);
+    let server = Server { shared: Arc::clone(shared), ..testing::server(0, 0, RIP, 5353) };
+    let mut plan = testing::plan(vec![lan], &[LIP], vec![service], vec![server]);
+    (plan.generation, plan.quarantine_ms) = (generation, quarantine_ms);
+    Arc::new(plan)
 }
 
 /// What the workers of a rig are made of.

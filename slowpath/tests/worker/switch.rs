@@ -1,18 +1,15 @@
 //! Workers behind a switch: what it punts, and what they inject.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use carom::worker::Ports;
 use fullnat::flow::FlowKey;
 use fullnat::frame::{Frame, HeapFrame};
-use fullnat::id::{IfaceId, Proto, RPort, ServerId, ServiceId, VPort};
+use fullnat::id::{IfaceId, Proto};
 use fullnat::offload::{Counted, Gate, Place, Request, Threshold, Verdict};
-use fullnat::plan::{Interface, LocalPool, Plan, Server, ServerShared, Service};
+use fullnat::plan::{Plan, Server, ServerShared, testing};
 use fullnat::reason::DropReason;
-use fullnat::route::Routes;
-use fullnat::sched::SchedulerKind;
-use fullnat::tcp::Timeouts;
 use fullnat::wire::testing::Build;
 use fullnat::wire::{Mac, TcpFlags, arp};
 
@@ -37,42 +34,10 @@ fn client(n: u8) -> Ipv4Addr {
 
 /// Clients by one port of the switch, a real server by the other.
 fn plan(shared: &Arc<ServerShared>) -> Arc<Plan> {
-    let mut routes = Routes::builder();
-    let interface = |i: usize, name: &str| Interface {
-        name: name.into(),
-        mac: OURS[i],
-        mtu: 1500,
-        addresses: vec![(OWN[i].into(), 16)],
-    };
-    for iface in [FRONT, BACK] {
-        routes.connected(iface, IpAddr::V4(OWN[usize::from(iface.0)]), 16);
-    }
-    let service = Service {
-        id: ServiceId(0),
-        name: "web".into(),
-        vip: VIP.into(),
-        vport: VPort(80),
-        proto: Proto::Tcp,
-        scheduler: SchedulerKind::RoundRobin,
-        servers: vec![ServerId(0)],
-        pool: 0,
-        toa: false,
-        persistence: None,
-        timeouts: Timeouts::default(),
-    };
-    let server = Server {
-        id: ServerId(0),
-        service: ServiceId(0),
-        rip: RIP.into(),
-        rport: RPort(8080),
-        weight: 1,
-        max_connections: 0,
-        shared: Arc::clone(shared),
-    };
-    let pool = LocalPool { name: "snat".into(), v4: vec![LIP], v6: Vec::new(), ports: 1025..=65535 };
-    let routes = routes.build().expect("two connected routes");
-    let interfaces = vec![interface(0, "front"), interface(1, "back")];
-    Arc::new(Plan::new(1, interfaces, routes, vec![pool], 0, vec![service], vec![server]))
+    let interfaces = [0, 1].map(|i| testing::interface(OURS[i], OWN[i], 16)).into();
+    let service = testing::service(0, VIP, 80, Proto::Tcp, &[0]);
+    let server = Server { shared: Arc::clone(shared), ..testing::server(0, 0, RIP, 8080) };
+    Arc::new(testing::plan(interfaces, &[LIP], vec![service], vec![server]))
 }
 
 fn rig(workers: u8) -> Rig {

@@ -21,17 +21,16 @@ use crate::addr::Addr;
 use crate::counters::Counters;
 use crate::forward::{Forwarder, Output, Setup};
 use crate::frame::{Frame, HeapFrame};
-use crate::id::{IfaceId, Proto, RPort, ServerId, ServiceId, VPort, WorkerId};
+use crate::id::{IfaceId, Proto, WorkerId};
 use crate::neighbor::Neighbors;
 use crate::offload::{Counted, Full, Gate, Place, Request, Threshold, Verdict};
 use crate::persistence::Persistence;
-use crate::plan::{Interface, LocalPool, PersistenceRule, Plan, Server, ServerShared, Service};
+use crate::plan::{Interface, LocalPool, PersistenceRule, Plan, Server, Service, testing};
 use crate::ports::LportOwners;
 use crate::reason::DropReason;
 use crate::route::Routes;
 use crate::sched::SchedulerKind;
 use crate::spread::Spread;
-use crate::tcp::Timeouts;
 use crate::time::Time;
 use crate::wire::testing::{icmp, plain_sum};
 use crate::wire::{Flow, Mac, Packet, ethernet, parse, tcp};
@@ -338,28 +337,17 @@ fn plan() -> Plan {
         (0..).zip([(false, Proto::Tcp), (false, Proto::Udp), (true, Proto::Tcp), (true, Proto::Udp)])
     {
         let ip = |(v4, six): (Ipv4Addr, Ipv6Addr)| if v6 { IpAddr::V6(six) } else { IpAddr::V4(v4) };
-        let ids: Vec<_> = (2 * n..).map(ServerId).take(if proto == Proto::Tcp { 1 } else { 2 }).collect();
-        servers.extend(ids.iter().zip(SERVERS).map(|(&id, rip)| Server {
-            id,
-            service: ServiceId(n),
-            rip: ip(rip),
-            rport: RPort(8080),
-            weight: 1,
-            max_connections: 5,
-            shared: Arc::new(ServerShared::default()),
-        }));
+        let ids: Vec<_> = (2 * n..).take(if proto == Proto::Tcp { 1 } else { 2 }).collect();
+        servers.extend(
+            ids.iter()
+                .zip(SERVERS)
+                .map(|(&id, rip)| Server { max_connections: 5, ..testing::server(id, n, ip(rip), 8080) }),
+        );
         services.push(Service {
-            id: ServiceId(n),
-            name: String::new(),
-            vip: ip(VIP),
-            vport: VPort(80),
-            proto,
             scheduler: SchedulerKind::WeightedRoundRobin,
-            servers: ids,
-            pool: 0,
             toa: true,
             persistence: v6.then_some(PersistenceRule { timeout_ms: 60_000, prefix_v4: 32, prefix_v6: 64 }),
-            timeouts: Timeouts::default(),
+            ..testing::service(n, ip(VIP), 80, proto, &ids)
         });
     }
     Plan::new(1, interfaces, routes.build().unwrap_or_default(), vec![pool], 5_000, services, servers)

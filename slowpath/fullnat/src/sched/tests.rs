@@ -1,14 +1,12 @@
 //! What every scheduler promises; the hashing kinds have their own file.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::*;
-use crate::id::{Proto, RPort, VPort};
-use crate::plan::ServerShared;
-use crate::route::Routes;
-use crate::tcp::Timeouts;
+use crate::id::Proto;
+use crate::plan::{ServerShared, testing};
 
 mod hashing;
 
@@ -21,29 +19,15 @@ type Spec = (u16, u16, u32);
 
 /// A plan with one service, 0, over servers 10.0.0.`id`:80.
 fn plan_with(kind: SchedulerKind, servers: &[Spec], shared: &HashMap<u16, Arc<ServerShared>>) -> Plan {
-    let service = Service {
-        id: ServiceId(0),
-        name: "web".into(),
-        vip: "192.0.2.1".parse().unwrap(),
-        vport: VPort(80),
-        proto: Proto::Tcp,
-        scheduler: kind,
-        servers: servers.iter().map(|s| ServerId(s.0)).collect(),
-        pool: 0,
-        toa: false,
-        persistence: None,
-        timeouts: Timeouts::default(),
-    };
+    let ids: Vec<u16> = servers.iter().map(|s| s.0).collect();
+    let service = Service { scheduler: kind, ..testing::service(0, Ipv4Addr::new(192, 0, 2, 1), 80, Proto::Tcp, &ids) };
     let server = |&(id, weight, max_connections): &Spec| Server {
-        id: ServerId(id),
-        service: ServiceId(0),
-        rip: IpAddr::V4((0x0a00_0000 + u32::from(id)).into()),
-        rport: RPort(80),
         weight,
         max_connections,
         shared: shared.get(&id).cloned().unwrap_or_default(),
+        ..testing::server(id, 0, Ipv4Addr::from_bits(0x0a00_0000 + u32::from(id)), 80)
     };
-    Plan::new(1, vec![], Routes::default(), vec![], 0, vec![service], servers.iter().map(server).collect())
+    testing::plan(Vec::new(), &[], vec![service], servers.iter().map(server).collect())
 }
 
 pub(super) fn plan(kind: &str, servers: &[Spec]) -> Plan {

@@ -35,6 +35,9 @@ pub const ADDRESS: &str = "127.0.0.1:9559";
 pub const SLOWPATH_PORT: u16 = 64;
 /// The slow path's end of that cable.
 pub const SLOWPATH_DEVICE: &str = "cpu1";
+/// Its interface index, far from those of the switch's cables: DPDK makes the number of a fanout group of process id XOR index,
+/// and the switch's process often has almost the same id as the slow path's. Two groups of one number are refused.
+const SLOWPATH_INDEX: u32 = 0x8001;
 /// The switch's end of it.
 const LINK: &str = "cpu0";
 /// A full frame with the tag of punt or inject, and a VLAN tag of the network's own behind it.
@@ -63,7 +66,9 @@ pub fn port_of(interface: usize) -> u16 {
 impl Switch {
     /// Makes the cable to the slow path and starts the switch, with no program, on these cables.
     pub fn start(kind: Target, netns: &Netns, cables: &[&str], dir: PathBuf) -> Result<Self> {
-        netns.ip(&format!("link add {LINK} mtu {LINK_MTU} type veth peer name {SLOWPATH_DEVICE} mtu {LINK_MTU}"))?;
+        netns.ip(&format!(
+            "link add {SLOWPATH_DEVICE} index {SLOWPATH_INDEX} mtu {LINK_MTU} type veth peer name {LINK} mtu {LINK_MTU}"
+        ))?;
         for end in [LINK, SLOWPATH_DEVICE] {
             netns.exec(&["ethtool", "-K", end, "tx", "off", "tso", "off", "gso", "off", "gro", "off"])?;
             netns.ip(&format!("link set {end} up"))?;

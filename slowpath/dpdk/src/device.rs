@@ -107,6 +107,11 @@ impl fmt::Display for DeviceError {
                 if !KNOWN_DRIVERS.contains(&driver) {
                     write!(f, "; {driver:?} is none of the drivers known to work: {}", KNOWN_DRIVERS.join(", "))?;
                 }
+                // net_af_packet makes the number of its fanout group of process id and interface index; two processes in one
+                // network namespace can come to the same, and a process cannot choose another.
+                if log.iter().any(|line| line.contains("PACKET_FANOUT")) {
+                    f.write_str("; another process here happens to have its number for such a device: start again")?;
+                }
                 if log.is_empty() { Ok(()) } else { write!(f, "; DPDK says: {}", log.join(" | ")) }
             }
         }
@@ -434,6 +439,12 @@ mod tests {
         assert!(check("virtio_user0,path=/no/such/sock").contains("must run first"));
         assert!(check("net_memif0,socket=/no/such/sock,socket-abstract=no").contains("/no/such"));
         assert!(check("ffff:03:00.0").contains("no PCI device"));
+        let fanout = DeviceError::Dpdk {
+            device: "net_af_packet0".into(),
+            errno: 0,
+            log: vec!["could not set PACKET_FANOUT on AF_PACKET socket for eth0:Invalid argument".into()],
+        };
+        assert!(fanout.to_string().contains("start again; DPDK says"), "{fanout}");
         assert_eq!(check("net_null0"), "fine");
         assert_eq!(check("net_memif0,role=server"), "fine");
     }

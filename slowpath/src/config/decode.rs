@@ -53,8 +53,8 @@ impl serde::de::Error for DecodeError {
 
     fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
         let mean = nearest(variant, expected.iter().copied())
-            .map_or(String::new(), |near| format!(", did you mean \"{near}\"?"));
-        Self::custom(format!("\"{variant}\" is none of {}{mean}", expected.join(", ")))
+            .map_or(String::new(), |near| format!("; did you mean \"{near}\"?"));
+        Self::custom(format!("\"{variant}\" is not one of {}{mean}", expected.join(", ")))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {

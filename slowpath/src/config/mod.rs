@@ -220,10 +220,17 @@ fn syntax(text: &str, path: &Path, error: &toml::de::Error) -> Refused {
     let at = Places::of_text(text).line(text, offset);
     let message = error.message().lines().map(str::trim).collect::<Vec<_>>().join(", ");
     // There is no tree to name the key by, but most lines begin with it.
-    let key = text.lines().nth(at.0 - 1).and_then(|line| line.split_once('=')).map_or("", |(key, _)| key.trim());
+    let (key, value) = text.lines().nth(at.0 - 1).and_then(|line| line.split_once('=')).unwrap_or_default();
+    let (key, value) = (key.trim(), value.trim());
+    // Addresses and names without quotes are what people forget; TOML takes them for numbers, dates or nothing.
+    let mend = if value.starts_with(|c: char| c.is_ascii_alphanumeric() || c == ':') {
+        "; text must be in quotes"
+    } else {
+        ""
+    };
     let bare = key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
     let key = if bare { key.to_owned() } else { String::new() };
-    let problem = Problem { at: Some(at), key, message: format!("not TOML: {message}") };
+    let problem = Problem { at: Some(at), key, message: format!("not TOML: {message}{mend}") };
     Refused { file: path.to_owned(), problems: vec![problem] }
 }
 

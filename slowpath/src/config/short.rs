@@ -85,13 +85,19 @@ fn host6() -> u8 {
 /// Reads `Short` from text and `Long` from a table.
 pub(super) struct TextOrTable<Short, Long> {
     expecting: &'static str,
+    or_table: &'static str,
     types: PhantomData<(Short, Long)>,
 }
 
 impl<Short, Long> TextOrTable<Short, Long> {
     /// `expecting` is what a message says when it is neither.
     pub(super) fn new(expecting: &'static str) -> Self {
-        TextOrTable { expecting, types: PhantomData }
+        TextOrTable { expecting, or_table: "", types: PhantomData }
+    }
+
+    /// What a message about a wrong text says of the table that could stand in its place.
+    pub(super) fn or_table(self, or_table: &'static str) -> Self {
+        TextOrTable { or_table, ..self }
     }
 }
 
@@ -109,7 +115,8 @@ impl<'de, Short: Deserialize<'de>, Long: Deserialize<'de>> Visitor<'de> for Text
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        Short::deserialize(StrDeserializer::new(text)).map(Form::Short)
+        let short: Result<Short, E> = Short::deserialize(StrDeserializer::new(text));
+        short.map(Form::Short).map_err(|error| E::custom(format_args!("{error}{}", self.or_table)))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {

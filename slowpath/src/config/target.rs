@@ -327,7 +327,8 @@ impl<'de> Deserialize<'de> for Policy {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let visitor = TextOrTable::<PolicyName, Threshold>::new(
             "a policy: \"never\", \"established\", \"adaptive\", or a threshold such as { packets = 100 }",
-        );
+        )
+        .or_table("; or write a threshold such as { packets = 100 }");
         Ok(match deserializer.deserialize_any(visitor)? {
             Form::Short(PolicyName::Never) => Policy::Never,
             Form::Short(PolicyName::Established) => Policy::Established,

@@ -215,8 +215,18 @@ impl fmt::Display for Cidr {
 fn parse_address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_| match text.parse::<SocketAddr>() {
         Ok(socket) => format!("\"{text}\" has a port where only an address belongs: write \"{}\"", socket.ip()),
-        Err(_) => format!("\"{text}\" is not an IP address"),
+        Err(_) => not_an_address(text),
     })
+}
+
+fn not_an_address(text: &str) -> String {
+    let is_name = text.chars().any(|c| !c.is_ascii_hexdigit() && !matches!(c, '.' | ':'));
+    let mend = if is_name {
+        "names are not looked up, write the address"
+    } else {
+        "write four numbers up to 255 such as \"10.10.0.2\", or IPv6 such as \"fd10::2\""
+    };
+    format!("\"{text}\" is not an IP address: {mend}")
 }
 
 /// An IP address.
@@ -262,7 +272,13 @@ impl FromStr for Endpoint {
                 "\"{text}\" is not an address and a port: an IPv6 address goes in brackets, \"[fd10::80]:80\""
             ));
         }
-        Err(format!("\"{text}\" is not an address and a port (0 to 65535): write for example \"10.10.0.80:80\""))
+        Err(match text.rsplit_once(':') {
+            Some((host, _)) if !host.is_empty() && host.trim_matches(['[', ']']).parse::<IpAddr>().is_err() => {
+                not_an_address(host)
+            }
+            Some((_, port)) => format!("\"{text}\" has no valid port: \"{port}\" is not a number from 1 to 65535"),
+            None => format!("\"{text}\" is not an address and a port: write for example \"10.10.0.80:80\""),
+        })
     }
 }
 

@@ -86,6 +86,12 @@ enum Role {
     Interface,
     Local,
     Virtual,
+    /// The first address of a prefix on an interface's link, which is no host's.
+    Subnet,
+    /// The last one (RFC 919).
+    Broadcast,
+    /// Another host's, which may be a real server too.
+    Gateway,
 }
 
 impl Role {
@@ -94,6 +100,9 @@ impl Role {
             Role::Interface => "an interface's own address",
             Role::Local => "a local address of a pool",
             Role::Virtual => "a service's address",
+            Role::Subnet => "the address of an interface's subnet itself",
+            Role::Broadcast => "the broadcast address of an interface's subnet",
+            Role::Gateway => "a gateway's address",
         }
     }
 }
@@ -109,7 +118,12 @@ impl Owners {
             return;
         }
         let line = report.line_of(at);
-        report.error(path, format!("{address} is {} already, on line {line}; use another address", other.text()));
+        report.error(path, format!("{address} is {}, on line {line}; use another address", other.text()));
+    }
+
+    /// Keeps an address that can never be ours from being claimed.
+    fn reserve(&mut self, address: IpAddr, role: Role, path: &KeyPath) {
+        self.0.entry(address).or_insert_with(|| (role, path.clone()));
     }
 
     /// How many addresses of this kind there are.
@@ -117,9 +131,9 @@ impl Owners {
         self.0.iter().filter(|(address, (role, _))| of(**address, *role)).count() as u64
     }
 
-    /// Reports an address that must be another host's, but is ours.
+    /// Reports an address that must be another host's, but is ours or nobody's.
     fn refuse(&self, address: IpAddr, path: &KeyPath, what: &str, report: &mut Report<'_>) -> bool {
-        let Some((role, at)) = self.0.get(&address) else { return false };
+        let Some((role, at)) = self.0.get(&address).filter(|(role, _)| *role != Role::Gateway) else { return false };
         let line = report.line_of(at);
         report.error(path, format!("{address} is {} (line {line}) and cannot be {what} as well", role.text()));
         true

@@ -45,6 +45,15 @@ pub(super) fn check(file: &File, owners: &mut Owners, report: &mut Report<'_>) -
         check_mtu(interface, &path.join("mtu"), report);
         check_addresses(index, interface, &path, &mut found, owners, report);
     }
+    for (prefix, _, at) in &found.connected {
+        if prefix.len < pair(prefix.address) {
+            owners.reserve(prefix.network(), Role::Subnet, at);
+            // IPv6 has no broadcast.
+            if prefix.address.is_ipv4() {
+                owners.reserve(prefix.last(), Role::Broadcast, at);
+            }
+        }
+    }
     for (index, interface) in file.interface.iter().enumerate() {
         let path = KeyPath::key("interface").item(index);
         check_gateways(index, interface, &path.join("gateway"), &mut found, owners, report);
@@ -92,9 +101,8 @@ fn check_addresses(
                 .error(&at, format!("\"{cidr}\" would put every address on the link; write the length of its subnet"));
             continue;
         }
-        // RFC 3021 and RFC 6164: prefixes of two addresses have no address of the subnet itself.
-        let (v4, pair) = (cidr.address.is_ipv4(), if cidr.address.is_ipv4() { 31 } else { 127 });
-        if cidr.len < pair && (cidr.address == cidr.network() || v4 && cidr.address == cidr.last()) {
+        let v4 = cidr.address.is_ipv4();
+        if cidr.len < pair(cidr.address) && (cidr.address == cidr.network() || v4 && cidr.address == cidr.last()) {
             report.error(
                 &at,
                 format!("\"{cidr}\" names the subnet, not a host in it; write the interface's own address"),
@@ -114,6 +122,11 @@ fn check_addresses(
     }
 }
 
+/// The length of prefixes with two addresses, which have no address of the subnet itself (RFC 3021, RFC 6164).
+fn pair(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 31 } else { 127 }
+}
+
 /// Whether `address` is a direct neighbour: inside a prefix of the interface, or link-local (RFC 4291 section 2.5.6).
 fn on_link(interface: &Interface, address: IpAddr) -> bool {
     let link_local = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
@@ -127,7 +140,7 @@ fn check_gateways(
     interface: &Interface,
     path: &KeyPath,
     found: &mut Found,
-    owners: &Owners,
+    owners: &mut Owners,
     report: &mut Report<'_>,
 ) {
     for gateway in &interface.gateway.0 {
@@ -144,6 +157,7 @@ fn check_gateways(
             report.error(path, format!("{via} is a second {} gateway of the interface; one is all", family(via)));
             continue;
         }
+        owners.reserve(via, Role::Gateway, path);
         found.builder.default_gateway(IfaceId(index as u8), via);
     }
 }

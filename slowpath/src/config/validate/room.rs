@@ -15,7 +15,7 @@ pub(super) fn check(file: &File, pools: &[usize], owners: &Owners, report: &mut 
     // Table sizes are far below 2³².
     let nexthops = NexthopKey::TABLE.size as u32;
     if u32::from(file.limits.nexthops) > nexthops {
-        let message = format!("{} with a target; its table has room for {nexthops}", file.limits.nexthops);
+        let message = format!("{} are more than the target's table has room for: {nexthops}", file.limits.nexthops);
         report.error(&KeyPath::key("limits").join("nexthops"), message);
     }
     for (example, services, locals) in [

@@ -116,7 +116,7 @@ fn check_listen(
     let protocol = protocol_name(service.protocol);
     if let Some(first) = seen.get(&(listen, protocol)) {
         let line = report.line_of(first);
-        report.error(path, format!("{listen}/{protocol} is another service's, on line {line}"));
+        report.error(path, format!("{listen}/{protocol} is another service's, on line {line}; change one of them"));
     } else {
         seen.insert((listen, protocol), path.clone());
     }

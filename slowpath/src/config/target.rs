@@ -33,8 +33,9 @@ pub struct Target {
     pub role: String,
     /// Reach the target by TLS. A change needs a restart.
     pub tls: Option<Tls>,
-    /// Carom's own device, whose other end is a port of the switch. Needed with `bmv2`. With `softnic` it says that the
-    /// switch is a process of its own, `carom softnic`; without it the switch is in this process. A change needs a restart.
+    /// Carom's own device, whose other end is a port of the switch. Needed with `bmv2` and `tofino`. With `softnic` it says
+    /// that the switch is a process of its own, `carom softnic`; without it the switch is in this process. A change needs a
+    /// restart.
     pub link: Option<Link>,
     /// The CPU of the thread that forwards, with `softnic` in this process; best one that no worker has. Default: any. A
     /// change needs a restart.

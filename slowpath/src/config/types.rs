@@ -236,8 +236,8 @@ pub struct Backoff {
     pub pauses: u32,
     /// Empty polls, with a yield after each, before the worker begins to sleep.
     pub yields: u32,
-    /// Length of one sleep; after a thousand in a row each is eight times as long. Also the most that the back-off adds to a
-    /// packet's latency.
+    /// Length of one sleep, which is what an idle worker adds to the latency of the first packet; after a thousand in a row
+    /// each is eight times as long.
     pub sleep: Duration,
 }
 

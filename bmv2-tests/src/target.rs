@@ -1,9 +1,12 @@
 //! Which data plane the suite runs against, and what a test may ask of it.
 
 use std::fmt;
+use std::io::{self, Write};
 
 use anyhow::{Result, bail};
 use carom_p4::simple_switch;
+
+use crate::netns;
 
 /// A data plane under test.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -54,6 +57,11 @@ impl Target {
         (self.is_bmv2() && simple_switch::binary().is_none()).then_some(simple_switch::MISSING)
     }
 
+    /// True, after one visible line, when this machine cannot run a test on it.
+    pub fn skips(self) -> bool {
+        netns::unavailable().or_else(|| self.unavailable()).inspect(|reason| skip(reason)).is_some()
+    }
+
     /// How much of a load to put on it: `full` for what forwards in Carom itself; a part of it for BMv2, which forwards some ten thousand
     /// packets a second on a core of its own, and a punt is two packets.
     pub fn share_of(self, full: u64) -> u64 {
@@ -71,4 +79,11 @@ impl fmt::Display for Target {
             Target::None | Target::Softnic | Target::Bmv2 => self.kind(),
         })
     }
+}
+
+/// Says that the running test is skipped, and why.
+pub fn skip(reason: &str) {
+    // Straight to the descriptor: what goes through `eprintln!` is hidden while a test passes.
+    let name = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(io::stderr(), "SKIPPED: {name}: {reason}");
 }

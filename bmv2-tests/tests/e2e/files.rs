@@ -123,7 +123,7 @@ fn golden(name: &str) -> PathBuf {
 #[test]
 fn answers_are_those_of_the_golden_file() {
     if !Path::new("/usr/bin/setpriv").exists() {
-        crate::skip("setpriv (util-linux) is not installed");
+        bmv2_tests::target::skip("setpriv (util-linux) is not installed");
         return;
     }
     let (input, output) = (golden("slowpath-in.pcap"), golden("slowpath-out.pcap"));

@@ -12,14 +12,12 @@ mod plumbing;
 mod room;
 mod traffic;
 
-use std::io::Write;
 use std::time::Duration;
 
 use bmv2_tests::balancer::wait;
 use bmv2_tests::config::Config;
 use bmv2_tests::control::{Control, Flow};
 use bmv2_tests::lab::{Lab, all_services};
-use bmv2_tests::netns;
 use bmv2_tests::target::Target;
 use bmv2_tests::topology::{Dual, Load};
 
@@ -37,13 +35,7 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// True, after one visible line, when this machine cannot run them.
 fn skipped() -> bool {
-    let reason = netns::unavailable().or_else(|| target().unavailable());
-    if let Some(reason) = reason {
-        // Straight to the descriptor: what goes through `eprintln!` is hidden while a test passes.
-        let name = std::thread::current().name().unwrap_or("a test").to_owned();
-        let _ = writeln!(std::io::stderr(), "SKIPPED: {name}: {reason}");
-    }
-    reason.is_some()
+    target().skips()
 }
 
 /// All services of both families, every session offloaded as soon as it may be, and ends of sessions that do not take long.

@@ -237,34 +237,23 @@ pub fn reply(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::Rng;
     use std::path::Path;
 
-    /// A small deterministic generator (xorshift64), so that a failure repeats.
-    struct Rng(u64);
-
-    impl Rng {
-        fn below(&mut self, n: usize) -> usize {
-            self.0 ^= self.0 << 13;
-            self.0 ^= self.0 >> 7;
-            self.0 ^= self.0 << 17;
-            (self.0 >> 16) as usize % n
-        }
-
-        /// Flips, overwrites, cuts, repeats or inserts some bytes.
-        fn mutate(&mut self, data: &mut Vec<u8>) {
-            for _ in 0..=self.below(4) {
-                let at = self.below(data.len() + 1);
-                match self.below(6) {
-                    0 if at < data.len() => data[at] ^= 1 << self.below(8),
-                    1 if at < data.len() => data[at] = [0, 1, 2, 8, 20, 254, 255][self.below(7)],
-                    2 if at < data.len() => data[at] = self.below(256) as u8,
-                    3 => data.truncate(at),
-                    4 => data.insert(at, self.below(256) as u8),
-                    _ => data.extend_from_within(at..),
-                }
+    /// Flips, overwrites, cuts, repeats or inserts some bytes.
+    fn mutate(rng: &mut Rng, data: &mut Vec<u8>) {
+        for _ in 0..=rng.below(4) {
+            let at = rng.below(data.len() + 1);
+            match rng.below(6) {
+                0 if at < data.len() => data[at] ^= 1 << rng.below(8),
+                1 if at < data.len() => data[at] = *rng.pick(&[0, 1, 2, 8, 20, 254, 255]),
+                2 if at < data.len() => data[at] = rng.below(256) as u8,
+                3 => data.truncate(at),
+                4 => data.insert(at, rng.below(256) as u8),
+                _ => data.extend_from_within(at..),
             }
-            data.truncate(4096);
         }
+        data.truncate(4096);
     }
 
     fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
@@ -298,12 +287,12 @@ mod tests {
 
     #[test]
     fn mutations_of_the_corpus_pass() {
-        let mut rng = Rng(0x5eed);
+        let mut rng = Rng::new(0x5eed);
         for (name, target) in TARGETS {
             for (file, seed) in corpus(name) {
                 for _ in 0..2000 {
                     let mut data = seed.clone();
-                    rng.mutate(&mut data);
+                    mutate(&mut rng, &mut data);
                     run(*target, &file, &data);
                 }
             }

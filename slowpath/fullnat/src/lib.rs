@@ -29,8 +29,8 @@ pub mod session;
 pub mod spread;
 pub mod table;
 pub mod tcp;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod time;
 pub mod wheel;
 pub mod wire;

@@ -12,10 +12,12 @@ use crate::time::Time;
 pub struct Rng(u64);
 
 impl Rng {
+    /// The one that this seed gives.
     pub fn new(seed: u64) -> Self {
         Rng(seed)
     }
 
+    /// Any 64 bits.
     pub fn u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -24,15 +26,17 @@ impl Rng {
         z ^ (z >> 31)
     }
 
+    /// Any 32 bits.
     pub fn u32(&mut self) -> u32 {
         (self.u64() >> 32) as u32
     }
 
+    /// Any 16 bits.
     pub fn u16(&mut self) -> u16 {
         (self.u64() >> 48) as u16
     }
 
-    /// A number in `0..n`.
+    /// A number in `0..n`; 0 for `n` 0.
     pub fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.u64()) * n as u128) >> 64) as usize
     }
@@ -42,6 +46,7 @@ impl Rng {
         self.below(of) < n
     }
 
+    /// One of these, which are some.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len())]
     }

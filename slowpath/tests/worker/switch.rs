@@ -10,6 +10,7 @@ use fullnat::id::{IfaceId, Proto};
 use fullnat::offload::{Counted, Gate, Place, Request, Threshold, Verdict};
 use fullnat::plan::{Plan, Server, ServerShared, testing};
 use fullnat::reason::DropReason;
+use fullnat::testing::Rng;
 use fullnat::wire::testing::Build;
 use fullnat::wire::{Mac, TcpFlags, arp};
 
@@ -268,13 +269,8 @@ fn verdicts_do_not_hold_up_packets() {
 }
 
 /// Frames of all lengths and kinds, with tags and without.
-fn noise(state: &mut u64) -> Vec<u8> {
-    let mut next = || {
-        *state ^= *state << 13;
-        *state ^= *state >> 7;
-        *state ^= *state << 17;
-        *state
-    };
+fn noise(rng: &mut Rng) -> Vec<u8> {
+    let mut next = || rng.u64();
     let kind = next() % 4;
     let mut frame: Vec<u8> = match kind {
         0 => Vec::new(),
@@ -303,10 +299,10 @@ fn noise(state: &mut u64) -> Vec<u8> {
 #[test]
 fn whatever_comes_by_the_link_is_counted_and_costs_no_buffer() {
     let mut rig = rig(2);
-    let mut state = 0x9e37_79b9_7f4a_7c15;
+    let mut rng = Rng::new(1);
     for round in 0..4000 {
         for worker in 0..2 {
-            (0..8).for_each(|_| push(&rig, worker, noise(&mut state)));
+            (0..8).for_each(|_| push(&rig, worker, noise(&mut rng)));
         }
         rig.poll();
         if round % 16 == 15 {

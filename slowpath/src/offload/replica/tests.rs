@@ -2,6 +2,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use carom_p4::{LocalV4Action, LocalV4Key, NexthopAction, NexthopKey, ServiceV4Key};
 use fullnat::id::IfaceId;
+use fullnat::testing::Rng;
 use fullnat::wire::Mac;
 
 use super::*;
@@ -418,11 +419,8 @@ fn what_fails_is_tried_again_with_longer_waits() {
 #[test]
 fn the_target_has_what_is_wanted_after_any_order_of_events() {
     for seed in 0..300 {
-        let mut random = seed * 2 + 1;
-        let mut draw = |n: u64| {
-            random = random_step(random);
-            (random >> 33) % n
-        };
+        let mut rng = Rng::new(seed);
+        let mut draw = |n: usize| rng.below(n) as u64;
         let neighbors = neighbors();
         let mut replica = Replica::new(ports(), &plan(OURS, &[vip(0)], &[]));
         let (mut target, mut flights, mut late, mut now) = (Target::default(), Vec::<Write>::new(), Vec::new(), 0);
@@ -444,7 +442,7 @@ fn the_target_has_what_is_wanted_after_any_order_of_events() {
                     }
                 }
                 7..10 if !flights.is_empty() => {
-                    let write = flights.swap_remove(draw(flights.len() as u64) as usize);
+                    let write = flights.swap_remove(draw(flights.len()) as usize);
                     let end = match draw(6) {
                         0 => End::Refused(Code::Aborted),
                         1 => End::NotSent,
@@ -496,9 +494,4 @@ fn the_target_has_what_is_wanted_after_any_order_of_events() {
         assert!(expected.len() >= 3 + hops + last.0.len(), "seed {seed}");
         assert!(replica.is_settled());
     }
-}
-
-/// Knuth's constants for a 64-bit linear congruential generator.
-fn random_step(random: u64) -> u64 {
-    random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407)
 }

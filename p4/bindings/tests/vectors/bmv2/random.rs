@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use fullnat::flow::Rewrite;
 use fullnat::id::NexthopId;
+use fullnat::testing::Rng;
 use fullnat::wire::testing::Build;
 use fullnat::wire::{Flow, Packet, TcpFlags, ethernet, parse, rewrite};
 
@@ -13,38 +14,26 @@ use crate::cases::{port_in, way_out};
 use crate::file::hex;
 use crate::setup::{Session, Sessions};
 
-/// Xorshift: the same packets in every run.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-
-    fn bytes(&mut self, most: u64) -> Vec<u8> {
-        let len = self.below(most + 1);
-        // Runs of ones and zeros make carries.
-        (0..len).map(|_| [0, 0xff, self.below(256) as u8][self.below(3) as usize]).collect()
-    }
+fn any_bytes(rng: &mut Rng, most: usize) -> Vec<u8> {
+    let len = rng.below(most + 1);
+    // Runs of ones and zeros make carries.
+    (0..len).map(|_| [0, 0xff, rng.below(256) as u8][rng.below(3)]).collect()
 }
 
 /// A packet of a session: the port it comes by, the frame, the port it must leave by, and the frame then.
-fn packet<A: View>(session: &Session<A>, chance: &mut Chance) -> (u16, Vec<u8>, u16, Vec<u8>) {
-    let no_control = TcpFlags(chance.below(256) as u8 & !(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0));
+fn packet<A: View>(session: &Session<A>, rng: &mut Rng) -> (u16, Vec<u8>, u16, Vec<u8>) {
+    let no_control = TcpFlags(rng.below(256) as u8 & !(TcpFlags::SYN.0 | TcpFlags::FIN.0 | TcpFlags::RST.0));
     let mut build = Build::new(session.key)
-        .ttl(2 + chance.below(254) as u8)
-        .seq(chance.below(1 << 32) as u32)
-        .ack(chance.below(1 << 32) as u32)
-        .window(chance.below(1 << 16) as u16)
+        .ttl(2 + rng.below(254) as u8)
+        .seq(rng.u32())
+        .ack(rng.u32())
+        .window(rng.u16())
         .flags(no_control)
-        .options(&chance.bytes(40))
-        .payload(&chance.bytes(200))
-        .padding(chance.below(20) as usize);
-    match chance.below(4) {
-        0 => build = build.checksum_error(chance.below(1 << 16) as u16),
+        .options(&any_bytes(rng, 40))
+        .payload(&any_bytes(rng, 200))
+        .padding(rng.below(20));
+    match rng.below(4) {
+        0 => build = build.checksum_error(rng.u16()),
         1 => build = build.no_checksum(),
         _ => {}
     }
@@ -91,12 +80,12 @@ async fn agree(program: Program) {
     // BMv2's input buffer holds 1024 packets and drops what finds it full, which on a busy machine it may be.
     const ROUNDS: usize = 120;
     let Some((mut switch, _control)) = start(program).await else { return };
-    let mut chance = Chance(0x9e37_79b9_7f4a_7c15);
+    let mut rng = Rng::new(1);
     let mut packets = Vec::new();
     for _ in 0..ROUNDS {
         // TCP and UDP, both ways.
-        packets.extend(Ipv4Addr::sessions()[..4].iter().map(|session| packet(session, &mut chance)));
-        packets.extend(Ipv6Addr::sessions()[..4].iter().map(|session| packet(session, &mut chance)));
+        packets.extend(Ipv4Addr::sessions()[..4].iter().map(|session| packet(session, &mut rng)));
+        packets.extend(Ipv6Addr::sessions()[..4].iter().map(|session| packet(session, &mut rng)));
     }
     switch.receive_all(packets.iter().map(|(port, frame, ..)| (*port, frame.as_slice())));
 

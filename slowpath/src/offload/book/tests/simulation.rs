@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::Ipv4Addr;
 
 use fullnat::offload::{Ends, State};
+use fullnat::testing::Rng;
 
 use self::small::Small;
 use super::*;
@@ -22,27 +23,6 @@ const PLACES: u32 = 12;
 const TUPLES: u32 = 16;
 /// A write without answer is applied before this, if at all: it is the grace that the book gives.
 const LATE_MS: u64 = 1999;
-
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() % n.max(1) as u64) as usize
-    }
-
-    fn percent(&mut self, percent: u64) -> bool {
-        self.next() % 100 < percent
-    }
-}
 
 /// An entry of the target.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +71,7 @@ struct Answer {
 }
 
 struct World {
-    random: Random,
+    random: Rng,
     book: Book,
     now: u64,
     rows: HashMap<FlowKey, Row>,
@@ -125,9 +105,9 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
-        let capacity = if random.percent(40) { 2 + random.below(14) } else { 1000 };
-        let tells_time = random.percent(50);
+        let mut random = Rng::new(seed);
+        let capacity = if random.chance(40, 100) { 2 + random.below(14) } else { 1000 };
+        let tells_time = random.chance(50, 100);
         let flows = if seed.is_multiple_of(2) { Flows::Plain } else { small::few_ids(&mut random) };
         let mut world = World {
             book: Book::new(config(), flows),
@@ -176,11 +156,11 @@ impl World {
             93..95 => self.sweep_on(),
             95 => self.lose_an_entry(),
             96 => self.hops(),
-            _ if self.up && self.random.percent(15) => self.disconnect(),
+            _ if self.up && self.random.chance(15, 100) => self.disconnect(),
             _ if !self.up => self.connect(),
             _ => {}
         }
-        if self.is_by_ids() && self.random.percent(40) {
+        if self.is_by_ids() && self.random.chance(40, 100) {
             self.write_small();
         }
         self.verdicts();
@@ -202,7 +182,7 @@ impl World {
                 self.slots.insert(place, slot);
                 Request::Install { place: self::place(place), ends: ends(tuple), idle_ms: IDLE }
             }
-            Some(State::Offloaded) if self.random.percent(50) => Request::Check { place: self::place(place) },
+            Some(State::Offloaded) if self.random.chance(50, 100) => Request::Check { place: self::place(place) },
             Some(State::Offloaded) => {
                 self.slots.get_mut(&place).unwrap().state = State::Removing;
                 Request::Remove { place: self::place(place) }
@@ -218,7 +198,7 @@ impl World {
             assert!(!self.lives.contains_key(&id(n)), "the worker was told that it has gone");
             self.lives.insert(id(n), self.slots[&n].life);
         }
-        let reach = match (self.pending_hops, self.faults && self.random.percent(5)) {
+        let reach = match (self.pending_hops, self.faults && self.random.chance(5, 100)) {
             (_, true) => Reach::None,
             (true, _) => Reach::Pending,
             _ => Reach::Ready,

@@ -36,7 +36,7 @@ impl Small {
 }
 
 /// Enough ids for all sessions there are, or fewer.
-pub(super) fn few_ids(random: &mut Random) -> Flows {
+pub(super) fn few_ids(random: &mut Rng) -> Flows {
     let mut room = |all: usize| (all - random.below(3)) as u16;
     Flows::ByIds(Box::new(Ids::new(IdRoom { services: room(4), pairs: room(5) })))
 }

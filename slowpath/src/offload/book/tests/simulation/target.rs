@@ -33,8 +33,8 @@ impl World {
         let insert = matches!(write, Write::Insert { .. });
         let mut ends = Vec::new();
         for update @ (_, _, key, _) in updates {
-            ends.push(if self.faults && self.random.percent(5) {
-                End::Refused(if self.random.percent(50) { Code::Aborted } else { Code::Internal })
+            ends.push(if self.faults && self.random.chance(5, 100) {
+                End::Refused(if self.random.chance(50, 100) { Code::Aborted } else { Code::Internal })
             } else if !insert {
                 if self.rows.remove(key).is_some() { End::Applied } else { End::Refused(Code::NotFound) }
             } else if self.rows.contains_key(key) {
@@ -68,7 +68,7 @@ impl World {
         }
         let at = self.random.below(self.flights.len());
         let flight = self.flights.swap_remove(at);
-        let lost = self.faults && self.random.percent(15);
+        let lost = self.faults && self.random.chance(15, 100);
         self.settle(flight, lost);
     }
 
@@ -116,7 +116,7 @@ impl World {
         let look = self.book.next_looks(most, &mut looks, ms(self.now));
         if !looks.is_empty() {
             let ids: Vec<SessionId> = looks.into_iter().map(|(id, _)| id).collect();
-            let answer = self.random.percent(50).then(|| self.answer(&ids));
+            let answer = self.random.chance(50, 100).then(|| self.answer(&ids));
             self.readings.push(Reading { look, ids, answer });
         }
     }
@@ -151,7 +151,7 @@ impl World {
         }
         let at = self.random.below(self.readings.len());
         let Reading { look, ids, answer } = self.readings.swap_remove(at);
-        if self.faults && self.random.percent(20) {
+        if self.faults && self.random.chance(20, 100) {
             return self.book.looked(look, ids.into_iter(), None, ms(self.now));
         }
         let answer = answer.unwrap_or_else(|| self.answer(&ids));
@@ -223,7 +223,7 @@ impl World {
                 self.sweep = Some(rest);
             }
             // A sweep that breaks off says nothing.
-            Some(_) if self.faults && self.random.percent(20) => {}
+            Some(_) if self.faults && self.random.chance(20, 100) => {}
             Some(_) => self.book.sweep_end(ms(self.now)),
         }
     }
@@ -237,7 +237,7 @@ impl World {
     pub(super) fn lose_an_entry(&mut self) {
         let mut keys: Vec<FlowKey> = self.rows.keys().copied().collect();
         keys.sort_by_key(|key| format!("{key:?}"));
-        if !keys.is_empty() && self.random.percent(30) {
+        if !keys.is_empty() && self.random.chance(30, 100) {
             let key = keys[self.random.below(keys.len())];
             let row = self.rows.remove(&key).unwrap();
             self.harmed.insert(row.life);
@@ -259,12 +259,12 @@ impl World {
         for reading in std::mem::take(&mut self.readings) {
             self.book.looked(reading.look, reading.ids.into_iter(), None, ms(self.now));
         }
-        if self.random.percent(20) {
+        if self.random.chance(20, 100) {
             // It was started again.
             self.late.clear();
             self.lose_small();
             self.harmed.extend(std::mem::take(&mut self.rows).into_values().map(|row| row.life));
-            if self.random.percent(50) {
+            if self.random.chance(50, 100) {
                 self.book.wiped(ms(self.now));
             }
         }

@@ -6,7 +6,7 @@
 //!                                  └──◀── server: P4Runtime
 //! ```
 //!
-//! No C compiler is needed: the pipeline interprets its instructions.
+//! The pipeline interprets the program's instructions, or runs C that is generated of them, where there is a compiler.
 
 pub mod engine;
 pub mod guard;

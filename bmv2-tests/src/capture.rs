@@ -1,6 +1,5 @@
 //! Records what passes an interface.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -10,7 +9,7 @@ use anyhow::Result;
 
 use crate::netns::Netns;
 use crate::packet::Packet;
-use crate::pcap::{self, Record};
+use crate::pcap::Record;
 use crate::raw::RawSocket;
 
 /// A capture that runs until it is dropped. Both directions of the interface, whole frames, in the order of passing.
@@ -98,11 +97,6 @@ impl Capture {
             seen = now;
             thread::sleep(Duration::from_millis(200));
         }
-    }
-
-    /// Writes everything so far to a file that tcpdump can read.
-    pub fn save(&self, path: &Path) -> Result<()> {
-        pcap::write(path, &self.records())
     }
 }
 

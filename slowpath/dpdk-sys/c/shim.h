@@ -38,15 +38,12 @@ enum {
 	CAROM_MBUF_PORT = offsetof(struct rte_mbuf, port),
 	CAROM_MBUF_REFCNT = offsetof(struct rte_mbuf, refcnt),
 	CAROM_MBUF_NB_SEGS = offsetof(struct rte_mbuf, nb_segs),
-	CAROM_MBUF_OL_FLAGS = offsetof(struct rte_mbuf, ol_flags),
 	CAROM_MBUF_PKT_LEN = offsetof(struct rte_mbuf, pkt_len),
 	CAROM_MBUF_DATA_LEN = offsetof(struct rte_mbuf, data_len),
-	CAROM_MBUF_RSS_HASH = offsetof(struct rte_mbuf, hash.rss),
 	CAROM_MBUF_BUF_LEN = offsetof(struct rte_mbuf, buf_len),
 };
 
 /* Macros with casts in them, which a bindings generator cannot evaluate on every version of clang. */
-static const uint64_t CAROM_RX_RSS_HASH = RTE_MBUF_F_RX_RSS_HASH;
 static const uint64_t CAROM_RSS_IP_TCP_UDP = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
 static const uint32_t CAROM_LCORE_ID_ANY = LCORE_ID_ANY;
 static const uint16_t CAROM_HEADROOM = RTE_PKTMBUF_HEADROOM;

@@ -59,17 +59,6 @@ impl<const N: usize> Burst<N> {
         Some(unsafe { self.mbufs[self.len].assume_init_read() })
     }
 
-    /// Takes one out of the middle; the last one takes its place. `index` must be less than the length.
-    #[inline]
-    pub fn swap_remove(&mut self, index: usize) -> Mbuf {
-        let len = self.len;
-        assert!(index < len, "no mbuf {index} in a burst of {len}");
-        self.swap(index, len - 1);
-        self.len = len - 1;
-        // SAFETY: the element was owned, and the shorter length no longer counts it.
-        unsafe { self.mbufs[len - 1].assume_init_read() }
-    }
-
     /// Takes all out in order. What the iterator does not give out is freed with it.
     #[inline(always)]
     pub fn drain(&mut self) -> Drain<'_, N> {

@@ -104,13 +104,6 @@ impl Mbuf {
     pub fn set_port(&mut self, port: u16) {
         self.set(sys::CAROM_MBUF_PORT, port);
     }
-
-    /// The hash that the device computed over the frame's addresses and ports, if it did.
-    #[inline(always)]
-    pub fn rss_hash(&self) -> Option<u32> {
-        let flags: u64 = self.get(sys::CAROM_MBUF_OL_FLAGS);
-        (flags & sys::CAROM_RX_RSS_HASH != 0).then(|| self.get(sys::CAROM_MBUF_RSS_HASH))
-    }
 }
 
 /// The place of a field, by its offset in C.

@@ -48,7 +48,7 @@ fn buffers_come_back_when_dropped() {
     let one = burst.push(one).unwrap_err();
     drop(burst.pop());
     burst.push(one).unwrap();
-    drop(burst.swap_remove(3));
+    drop(burst.pop());
     assert_eq!((burst.len(), pool.in_use()), (31, 31));
     let mut drain = burst.drain();
     assert_eq!(drain.len(), 31);

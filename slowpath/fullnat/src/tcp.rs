@@ -89,11 +89,6 @@ impl State {
         }
     }
 
-    /// Whether the handshake is complete and no end has reset the connection.
-    pub fn is_synchronized(self) -> bool {
-        (State::Established..=State::TimeWait).contains(&self)
-    }
-
     fn fin_seen(self, direction: Direction) -> bool {
         match direction {
             Direction::Inbound => matches!(self, State::FinWait | State::LastAck | State::TimeWait),

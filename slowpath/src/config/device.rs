@@ -58,14 +58,6 @@ pub struct NamedDevice {
     pub mtu: u16,
 }
 
-impl EalDevice {
-    /// The name DPDK gives the port.
-    pub fn port_name(&self) -> &str {
-        let (EalDevice::Allow(text) | EalDevice::Vdev(text)) = self;
-        text.split(',').next().unwrap_or(text)
-    }
-}
-
 impl Device {
     /// What the EAL is told, for interface number `index` that is to have `queues` queues (one for each worker) and carry
     /// IP packets of `mtu` bytes.

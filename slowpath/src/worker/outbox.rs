@@ -73,11 +73,6 @@ impl<T: Transmit> Outbox<T> {
         Outbox { requests, ..self }
     }
 
-    /// The transmit queue of an interface.
-    pub fn queue_mut(&mut self, iface: usize) -> Option<&mut T> {
-        self.interfaces.get_mut(iface).map(|way| &mut way.to)
-    }
-
     /// Whether the offload manager has all answers, after another try to give them.
     #[inline]
     pub(super) fn is_quit(&mut self) -> bool {

@@ -361,7 +361,7 @@ fn converse(seed: u64) -> (State, u32) {
             assert_eq!(numbers(&conn), numbers(&before), "seed {seed}: forged {packet:?}");
             assert!(!matches!(outcome.event, Event::Established | Event::RstAccepted));
         }
-        if conn.state.is_synchronized() && conn.state != State::TimeWait {
+        if (State::Established..State::TimeWait).contains(&conn.state) {
             for side in [IN, OUT] {
                 let is =
                     |number: u32, of: &End, offset: u64| offset == 0 || number == of.isn.wrapping_add(offset as u32);

@@ -10,14 +10,13 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::cable::Cut;
 use super::state::State;
-use crate::proto::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
 use crate::proto::p4::v1::p4_runtime_server::P4Runtime;
 use crate::proto::p4::v1::{
-    CapabilitiesRequest, CapabilitiesResponse, ForwardingPipelineConfig, GetForwardingPipelineConfigRequest,
-    GetForwardingPipelineConfigResponse, ReadRequest, ReadResponse, SetForwardingPipelineConfigRequest,
-    SetForwardingPipelineConfigResponse, StreamMessageRequest, WriteRequest, WriteResponse,
+    CapabilitiesRequest, CapabilitiesResponse, GetForwardingPipelineConfigRequest, GetForwardingPipelineConfigResponse,
+    ReadRequest, ReadResponse, SetForwardingPipelineConfigRequest, SetForwardingPipelineConfigResponse,
+    StreamMessageRequest, WriteRequest, WriteResponse,
 };
-use crate::target::{Messages, hear};
+use crate::target::{Messages, hear, pipeline_asked_for};
 
 #[derive(Clone)]
 pub(super) struct Service {
@@ -76,17 +75,7 @@ impl P4Runtime for Service {
         if request.device_id != state.config.device_id {
             return Err(Status::not_found(format!("no device {}", request.device_id)));
         }
-        let config = state.pipeline.clone().map(|mut all| {
-            let empty = ForwardingPipelineConfig::default();
-            let wanted = request.response_type();
-            if !matches!(wanted, ResponseType::All | ResponseType::P4infoAndCookie) {
-                all.p4info = empty.p4info;
-            }
-            if !matches!(wanted, ResponseType::All | ResponseType::DeviceConfigAndCookie) {
-                all.p4_device_config = empty.p4_device_config;
-            }
-            all
-        });
+        let config = state.pipeline.as_ref().map(|all| pipeline_asked_for(all, request.response_type()));
         Ok(Response::new(GetForwardingPipelineConfigResponse { config }))
     }
 

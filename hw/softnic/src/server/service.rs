@@ -3,14 +3,13 @@
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use p4runtime_proto::p4::v1::get_forwarding_pipeline_config_request::ResponseType;
 use p4runtime_proto::p4::v1::p4_runtime_server::P4Runtime;
 use p4runtime_proto::p4::v1::{
-    CapabilitiesRequest, CapabilitiesResponse, ForwardingPipelineConfig, GetForwardingPipelineConfigRequest,
-    GetForwardingPipelineConfigResponse, ReadRequest, ReadResponse, SetForwardingPipelineConfigRequest,
-    SetForwardingPipelineConfigResponse, StreamMessageRequest, WriteRequest, WriteResponse,
+    CapabilitiesRequest, CapabilitiesResponse, GetForwardingPipelineConfigRequest, GetForwardingPipelineConfigResponse,
+    ReadRequest, ReadResponse, SetForwardingPipelineConfigRequest, SetForwardingPipelineConfigResponse,
+    StreamMessageRequest, WriteRequest, WriteResponse,
 };
-use runtime_client::target::{Messages, hear, pack_errors};
+use runtime_client::target::{Messages, hear, pack_errors, pipeline_asked_for};
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -97,16 +96,7 @@ impl P4Runtime for Service {
         let request = request.into_inner();
         let state = self.lock();
         state.check_device(request.device_id)?;
-        let config = state.loaded.as_ref().map(|loaded| {
-            let (all, wanted) = (&loaded.config, request.response_type());
-            let has_info = matches!(wanted, ResponseType::All | ResponseType::P4infoAndCookie);
-            let has_device_config = matches!(wanted, ResponseType::All | ResponseType::DeviceConfigAndCookie);
-            ForwardingPipelineConfig {
-                p4info: all.p4info.clone().filter(|_| has_info),
-                p4_device_config: if has_device_config { all.p4_device_config.clone() } else { Default::default() },
-                cookie: all.cookie,
-            }
-        });
+        let config = state.loaded.as_ref().map(|loaded| pipeline_asked_for(&loaded.config, request.response_type()));
         Ok(Response::new(GetForwardingPipelineConfigResponse { config }))
     }
 

@@ -3,6 +3,7 @@
 mod common;
 
 use std::fmt::Write;
+use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 
 use common::{eal, pool};
@@ -147,7 +148,8 @@ fn outcome(program: &Program, code: &Code, frames: &[Vec<u8>], pool: Mempool) ->
 fn random_programs_do_the_same_in_both() {
     let code = Code::Generated(Compiler::default());
     if let Err(error) = Compiler::default().check() {
-        println!("SKIPPED: generated code: {error}");
+        // Straight to the descriptor: what goes through `println!` is hidden while a test passes.
+        let _ = writeln!(std::io::stderr(), "SKIPPED: generated code: {error}");
         return;
     }
     let pool = pool(255);

@@ -12,6 +12,10 @@ use crate::packet::Packet;
 use crate::pcap::Record;
 use crate::raw::RawSocket;
 
+/// An exchange after which nothing passes for so long is over. Kernels delay an ACK by 200 ms at most, and a loaded machine adds
+/// to that.
+const QUIET: Duration = Duration::from_millis(500);
+
 /// A capture that runs until it is dropped. Both directions of the interface, whole frames, in the order of passing.
 #[derive(Debug)]
 pub struct Capture {
@@ -86,16 +90,23 @@ impl Capture {
         }
     }
 
-    /// Waits until nothing has passed for 200 ms, so that [`Capture::packets`] gives a finished exchange.
+    /// Waits until nothing has passed for half a second, so that [`Capture::packets`] gives a finished exchange.
     pub fn settle(&self) {
-        let mut seen = usize::MAX;
-        loop {
-            let now = self.shared.records.lock().unwrap_or_else(|e| e.into_inner()).len();
-            if now == seen {
-                return;
+        Self::settle_all(&[self]);
+    }
+
+    /// The same for several at once.
+    pub fn settle_all(captures: &[&Capture]) {
+        let count = || -> usize {
+            captures.iter().map(|it| it.shared.records.lock().unwrap_or_else(|e| e.into_inner()).len()).sum()
+        };
+        let (mut seen, mut since) = (count(), Instant::now());
+        while since.elapsed() < QUIET {
+            thread::sleep(Duration::from_millis(20));
+            let now = count();
+            if now != seen {
+                (seen, since) = (now, Instant::now());
             }
-            seen = now;
-            thread::sleep(Duration::from_millis(200));
         }
     }
 }

@@ -82,8 +82,7 @@ fn toa_until_the_client_has_acknowledged_data() {
             connection.get("/").unwrap();
         }
         drop(connection);
-        at_server.settle();
-        at_client.settle();
+        Capture::settle_all(&[&at_server, &at_client]);
         assert_toa(&inbound(&at_server, v6), server_isn(&at_server, v6), client);
 
         let syn_ack = |p: &Packet| p.tcp().is_some_and(|tcp| tcp.flags() == flag::SYN | flag::ACK);

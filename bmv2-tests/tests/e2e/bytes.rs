@@ -72,8 +72,7 @@ fn only_addresses_ports_ttl_and_checksums_change() {
                 udp::ask(pick(lab.service(ECHO)), &vec![0xa5; len]).unwrap();
             }
         });
-        at_client.settle();
-        at_server.settle();
+        Capture::settle_all(&[&at_client, &at_server]);
         let (vip, rip) = (lab.topology.vip().both()[usize::from(v6)], SERVERS[0].both()[usize::from(v6)]);
         // A service's packets only: neighbour discovery is each cable's own business.
         let ours = |port: u16| port == HTTP || port == ECHO;

@@ -94,7 +94,7 @@ fn run_over(input: &[Vec<u8>]) -> Run {
     let mut before = None;
     while before != Some(sent()) {
         before = Some(sent());
-        thread::sleep(Duration::from_millis(100));
+        thread::sleep(Duration::from_millis(500));
     }
     let drops = balancer.drops().unwrap();
     let (status, _) = balancer.stop(Signal::SIGTERM).unwrap();

@@ -94,7 +94,7 @@ fn curl_is_answered_by_both_servers() {
     for service in lab.service(HTTP) {
         let url = format!("http://{service}/");
         let answers: Vec<String> = (0..4)
-            .map(|_| lab.topology.client.exec(&["curl", "--silent", "--max-time", "5", "--globoff", &url]).unwrap())
+            .map(|_| lab.topology.client.exec(&["curl", "--silent", "--max-time", "30", "--globoff", &url]).unwrap())
             .collect();
         for server in ["rs1", "rs2"] {
             assert_eq!(answers.iter().filter(|answer| answer.starts_with(server)).count(), 2, "{answers:?}");

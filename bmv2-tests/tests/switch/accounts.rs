@@ -57,7 +57,7 @@ impl Watch {
     }
 
     fn settle(&self) {
-        [&self.client, &self.server, &self.punts].into_iter().for_each(Capture::settle);
+        Capture::settle_all(&[&self.client, &self.server, &self.punts]);
     }
 
     /// Segments of the service's connections at a host.

@@ -81,7 +81,11 @@ impl UnaryService<Bytes> for Write {
     fn call(&mut self, request: Request<Bytes>) -> Self::Future {
         let service = self.0.clone();
         Box::pin(async move {
-            let delay = service.lock().dice.chaos.delay;
+            let delay = {
+                let mut state = service.lock();
+                state.stats.writes += 1;
+                state.dice.chaos.delay
+            };
             if !delay.is_zero() {
                 tokio::time::sleep(delay).await;
             }

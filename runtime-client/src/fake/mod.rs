@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use prost::bytes::Bytes;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -214,6 +214,23 @@ impl Drop for FakeTarget {
     fn drop(&mut self) {
         self.stop.cancel();
         self.disconnect();
+    }
+}
+
+/// An address of loopback where connections are refused, and which nobody else gets before this is dropped.
+pub struct Nobody(TcpSocket);
+
+impl Nobody {
+    /// At a free port.
+    pub fn new() -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
+        Ok(Self(socket))
+    }
+
+    /// As `address:port`.
+    pub fn address(&self) -> io::Result<String> {
+        Ok(self.0.local_addr()?.to_string())
     }
 }
 

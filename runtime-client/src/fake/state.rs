@@ -111,7 +111,6 @@ impl State {
 
     /// Applies a batch. None: all of it was applied; else one result for each update.
     pub fn write(&mut self, request: Batch, cut: Option<CutAt>) -> Result<Option<Vec<Error>>, Status> {
-        self.stats.writes += 1;
         let Batch { updates, head } = request;
         self.check_sender(head.device_id, &head.role, head.election_id)?;
         if self.pipeline.is_none() {

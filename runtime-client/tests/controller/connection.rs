@@ -1,6 +1,6 @@
 use std::time::{Duration, Instant};
 
-use runtime_client::fake::FakeConfig;
+use runtime_client::fake::{FakeConfig, Nobody};
 use runtime_client::{Address, Client, Config, ConnectError, ElectionId, RequestError, Standing};
 
 use crate::common::{client, config, in_time, primary, target, until};
@@ -35,12 +35,10 @@ async fn comes_back_after_each_cut() {
 
 #[tokio::test]
 async fn waits_longer_and_longer_for_a_target_that_is_away() {
-    let gone = {
-        let target = target(FakeConfig::default()).await;
-        target.address()
-    };
+    let nobody = Nobody::new().expect("a free port on loopback");
     let start = Instant::now();
-    let (client, _events) = Client::start(Config::new(gone, 1)).expect("a good config");
+    let address = Address::tcp(nobody.address().expect("it is bound"));
+    let (client, _events) = Client::start(Config::new(address, 1)).expect("a good config");
     until(|| client.stats().attempts >= 5).await;
     // 50, 100, 200, 400 ms, each up to a quarter shorter.
     assert!(start.elapsed() >= Duration::from_millis(560), "{:?}", start.elapsed());

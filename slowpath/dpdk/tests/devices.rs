@@ -12,6 +12,8 @@ use dpdk::{Burst, Eal, EalConfig, EalError, Memory, Mempool, MempoolConfig, Port
 use fullnat::frame::Frame;
 
 const CHILD: &str = "CAROM_DPDK_TEST_CHILD";
+/// No test waits longer for frames or for a link.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Runs `body` in a child process started through `wrapper`; the child is this test again.
 fn child(test: &str, wrapper: &[&str], body: impl FnOnce()) {
@@ -105,7 +107,7 @@ fn exchange(pool: Mempool, tx: &mut TxQueue, rx: &mut RxQueue) {
         burst.push(pool.alloc_with(&experiment(n)).unwrap()).unwrap();
     }
     let mut seen = Vec::new();
-    let end = std::time::Instant::now() + Duration::from_secs(5);
+    let end = std::time::Instant::now() + PATIENCE;
     while seen.len() < 20 && std::time::Instant::now() < end {
         // A memif server sends only once its client has asked for frames.
         tx.send(&mut burst);
@@ -187,7 +189,7 @@ fn exchange_tagged(pool: Mempool, tx: &mut TxQueue, rx: &mut RxQueue) {
     let mut burst = Burst::<32>::new();
     frames.iter().for_each(|bytes| burst.push(pool.alloc_with(bytes).unwrap()).unwrap());
     let mut seen = Vec::new();
-    let end = std::time::Instant::now() + Duration::from_secs(5);
+    let end = std::time::Instant::now() + PATIENCE;
     while seen.len() < frames.len() && std::time::Instant::now() < end {
         tx.send(&mut burst);
         let mut got = Burst::<32>::new();
@@ -289,7 +291,7 @@ fn vhost_meets_virtio_user() {
 }
 
 fn wait_for_links(ports: &[&Port]) {
-    let end = std::time::Instant::now() + Duration::from_secs(5);
+    let end = std::time::Instant::now() + PATIENCE;
     while !ports.iter().all(|port| port.link().up) {
         assert!(std::time::Instant::now() < end, "the link does not come up");
         std::thread::sleep(Duration::from_millis(10));

@@ -176,10 +176,14 @@ mod tests {
 
     #[test]
     fn what_is_touched_is_resident() {
-        let before = Resident::now().unwrap();
-        let block = std::hint::black_box(vec![1_u8; 64 << 20]);
-        let after = Resident::now().unwrap();
-        assert!(after.all >= before.all + (60 << 20), "{before:?} {after:?}");
-        drop(block);
+        let grows = || {
+            let before = Resident::now().unwrap();
+            let block = std::hint::black_box(vec![1_u8; 64 << 20]);
+            let after = Resident::now().unwrap();
+            drop(block);
+            after.all >= before.all + (60 << 20)
+        };
+        // Another test may give back as much at the same time, but not always.
+        assert!((0..20).any(|_| grows()));
     }
 }

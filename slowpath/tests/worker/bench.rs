@@ -101,10 +101,9 @@ fn installs_are_measured_against_a_fake_target() {
 
 #[test]
 fn a_target_that_is_not_there_is_told() {
-    // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let nobody = runtime_client::fake::Nobody::new().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_carom"));
-    command.args(["bench", "install", "--patience", "1", "--target", &format!("127.0.0.1:{port}")]);
+    command.args(["bench", "install", "--patience", "1", "--target", &nobody.address().unwrap()]);
     let output = command.output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{error}");

@@ -47,6 +47,11 @@ impl Cable {
     pub fn take(&self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.0.lock().unwrap().1)
     }
+
+    /// Whether the switch has taken all that was put in.
+    pub fn is_taken(&self) -> bool {
+        self.0.lock().unwrap().0.is_empty()
+    }
 }
 
 struct End(Cable, Mempool);

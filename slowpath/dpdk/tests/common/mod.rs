@@ -33,9 +33,9 @@ pub fn frame(len: usize, fill: u8) -> Vec<u8> {
     vec![fill; len]
 }
 
-/// Receives until `count` frames are there, or two seconds have passed.
+/// Receives until `count` frames are there, or twenty seconds have passed.
 pub fn receive_some(rx: &mut RxQueue, burst: &mut Burst, count: usize) -> usize {
-    let end = std::time::Instant::now() + std::time::Duration::from_secs(2);
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(20);
     while burst.len() < count && std::time::Instant::now() < end {
         if rx.receive(burst) == 0 {
             std::thread::sleep(std::time::Duration::from_micros(200));

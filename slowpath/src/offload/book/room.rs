@@ -50,9 +50,10 @@ impl Room {
         self.in_force += ENTRIES;
     }
 
-    /// A session's entries were acknowledged.
+    /// A session's entries were acknowledged. That may be after a later one's were refused: there is room for as much at least.
     pub fn installed(&mut self) {
         self.in_force += ENTRIES;
+        self.limit = self.limit.max(self.in_force);
     }
 
     /// A session is gone from the book.
@@ -167,6 +168,20 @@ mod tests {
         room.tick(Moment(35_000_000));
         assert!(room.take());
         assert_eq!(room.limit(), 1000);
+    }
+
+    /// Answers to batches come in any order: the refusal of the second before the acknowledgement of the first.
+    #[test]
+    fn what_is_acknowledged_after_a_refusal_has_its_room() {
+        let mut room = Room::new(1000);
+        (0..24).for_each(|_| assert!(room.take()));
+        room.refused(Moment(0));
+        (0..8).for_each(|_| room.give(false));
+        assert_eq!((room.limit(), room.is_full()), (0, true));
+        (0..16).for_each(|_| room.installed());
+        assert_eq!((room.limit(), room.is_full()), (32, true));
+        room.give(true);
+        assert!(room.take() && !room.take());
     }
 
     /// A refusal with nothing in the table must not end in "full for good".

@@ -150,6 +150,36 @@ fn af_packet_on_veth() {
     });
 }
 
+/// Two processes in a namespace whose numbers, of process id and interface, are the same: the second is told what mends it.
+#[test]
+fn a_number_that_another_process_has_is_told() {
+    const NAME: &str = "a_number_that_another_process_has_is_told";
+    /// The first process's interface, for the second one.
+    const FIRST: &str = "CAROM_DPDK_TEST_FIRST_INTERFACE";
+    child(NAME, namespace(), || {
+        let eal = small();
+        let Ok(first) = std::env::var(FIRST) else {
+            ip(VETH);
+            let _first = open(&eal, "net_af_packet0,iface=carom0", pool(&eal));
+            let shown = Command::new("ip").args(["-o", "link", "show", "carom0"]).output().unwrap().stdout;
+            let index = String::from_utf8(shown).unwrap().split(':').next().unwrap().to_owned();
+            let mut second = Command::new(std::env::current_exe().unwrap());
+            second.args(["--exact", NAME, "--nocapture", "--test-threads=1"]).env(FIRST, index);
+            assert!(second.status().unwrap().success());
+            return;
+        };
+        let number = (first.parse::<u32>().unwrap() ^ std::os::unix::process::parent_id()) & 0xffff;
+        let same = (number ^ std::process::id()) & 0xffff;
+        // Only the lower 16 bits of an interface's index count.
+        for (name, index) in [("same", 1 << 16 | same), ("other", 1 << 16 | (same ^ 1))] {
+            ip(&format!("link add {name} index {index} type veth peer name {name}-peer\nlink set {name} up"));
+        }
+        let error = eal.add_vdev("net_af_packet0,iface=same").unwrap_err().to_string();
+        assert!(error.contains("start again"), "{error}");
+        open(&eal, "net_af_packet1,iface=other", pool(&eal));
+    });
+}
+
 #[test]
 fn af_xdp_on_veth() {
     if !is_root() {

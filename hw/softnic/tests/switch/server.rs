@@ -86,9 +86,10 @@ impl Rig {
             assert!(start.elapsed() < Duration::from_secs(30), "{} mbufs", self.pool.in_use());
             tokio::time::sleep(Duration::from_micros(200)).await;
         }
-        let sent = PORTS.iter().zip(&self.cables).flat_map(|(port, cable)| {
-            cable.take().into_iter().map(|frame| (*port, hex(&frame))).collect::<Vec<_>>()
-        });
+        let sent = PORTS
+            .iter()
+            .zip(&self.cables)
+            .flat_map(|(port, cable)| cable.take().into_iter().map(|frame| (*port, hex(&frame))).collect::<Vec<_>>());
         sent.collect()
     }
 }

@@ -19,70 +19,94 @@ pub fn flow_hash(key: [u64; 2]) -> Arc<dyn FlowHash> {
 #[cfg(target_arch = "x86_64")]
 mod aes {
     use std::arch::x86_64::{
-        __m128i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_aeskeygenassist_si128, _mm_cvtsi128_si64, _mm_set_epi64x,
-        _mm_setzero_si128, _mm_shuffle_epi32, _mm_slli_si128, _mm_xor_si128,
+        __m128i, _mm_aesenc_si128, _mm_aesenclast_si128, _mm_aeskeygenassist_si128, _mm_clmulepi64_si128,
+        _mm_cvtsi128_si64, _mm_set_epi64x, _mm_shuffle_epi32, _mm_slli_si128, _mm_xor_si128,
     };
 
     use fullnat::hash::{FlowHash, GROUP};
 
-    /// AES-128 (FIPS 197) of the one block that an IPv4 key is, and CBC-MAC over the three blocks of an IPv6 key. The hash
-    /// is half of the last block.
+    /// Half of the AES-128 encryption (FIPS 197) of one block: what an IPv4 key is, and what an IPv6 key is
+    /// [compressed](Aes128::compress) to under a key of its own.
     ///
-    /// Without the key nobody can tell the cipher from a random permutation, nor the CBC-MAC over inputs of one length
-    /// from a random function (Bellare, Kilian and Rogaway, "The Security of the Cipher Block Chaining Message
-    /// Authentication Code").
+    /// Without the key nobody can tell the cipher from a random permutation, and so from a random function.
     pub(super) struct Aes128 {
         round_keys: [__m128i; 11],
+        /// Of the compression: one for each word of the addresses.
+        address_keys: [__m128i; 2],
     }
 
     impl Aes128 {
-        /// None when the CPU has no AES instructions.
+        /// None when the CPU has no AES instructions, or none for carry-less multiplication.
         pub(super) fn new(key: [u64; 2]) -> Option<Self> {
-            // SAFETY: called only where the CPU has the instructions.
-            is_x86_feature_detected!("aes").then(|| Aes128 { round_keys: unsafe { expand(block(key[0], key[1])) } })
+            if !is_x86_feature_detected!("aes") || !is_x86_feature_detected!("pclmulqdq") {
+                return None;
+            }
+            // SAFETY: the CPU has the instructions.
+            let round_keys = unsafe { expand(block(key[0], key[1])) };
+            // Blocks that no IPv4 key is: those end with their length.
+            let mut address_keys = [block(0, 0), block(1, 0)];
+            // SAFETY: as above.
+            unsafe { encrypt(&round_keys, &mut address_keys) }
+            Some(Aes128 { round_keys, address_keys })
+        }
+
+        #[target_feature(enable = "aes,pclmulqdq")]
+        fn all_v4(&self, keys: &[[u64; 2]], hashes: &mut [u64]) {
+            self.hash_all(keys, hashes, |&[low, high]| block(low, high));
+        }
+
+        #[target_feature(enable = "aes,pclmulqdq")]
+        fn all_v6(&self, keys: &[[u64; 5]], hashes: &mut [u64]) {
+            self.hash_all(keys, hashes, |key| self.compress(key));
+        }
+
+        /// The hash of each input by its block. An instruction takes a few cycles and the next one of the same block has to
+        /// wait for it, but not one of another block: so a group goes through each round together.
+        #[target_feature(enable = "aes,pclmulqdq")]
+        fn hash_all<I>(&self, inputs: &[I], hashes: &mut [u64], block: impl Fn(&I) -> __m128i) {
+            let (groups, rest) = inputs.as_chunks::<GROUP>();
+            let (group_hashes, rest_hashes) = hashes.as_chunks_mut::<GROUP>();
+            for (group, hashes) in groups.iter().zip(group_hashes) {
+                let mut blocks = group.each_ref().map(&block);
+                encrypt(&self.round_keys, &mut blocks);
+                *hashes = blocks.map(low);
+            }
+            for (input, hash) in rest.iter().zip(rest_hashes) {
+                let mut blocks = [block(input)];
+                encrypt(&self.round_keys, &mut blocks);
+                *hash = low(blocks[0]);
+            }
+        }
+
+        /// Two products of the halves of an address, each with a secret added, and the ports, all added up as polynomials
+        /// over two elements: NH of "UMAC: Fast and Secure Message Authentication" (Black et al., 1999) without carries.
+        ///
+        /// Two keys that differ in a word of an address become the same block for at most one of the 2⁶⁴ values that the
+        /// secret of its other half may have, whatever the others are: the sum of both blocks is then that secret times
+        /// what is not 0, plus what does not depend on it. Those that differ in the last word alone never do.
+        #[target_feature(enable = "aes,pclmulqdq")]
+        fn compress(&self, &[a, b, c, d, last]: &[u64; 5]) -> __m128i {
+            let [src, dst] = self.address_keys;
+            let (src, dst) = (_mm_xor_si128(src, block(a, b)), _mm_xor_si128(dst, block(c, d)));
+            let products =
+                _mm_xor_si128(_mm_clmulepi64_si128::<0x10>(src, src), _mm_clmulepi64_si128::<0x10>(dst, dst));
+            _mm_xor_si128(products, block(last, 0))
         }
     }
 
     impl FlowHash for Aes128 {
         fn hash_v4(&self, keys: &[[u64; 2]], hashes: &mut [u64]) {
             // SAFETY: there is an Aes128 only where the CPU has the instructions.
-            unsafe { hash_all(&self.round_keys, keys, hashes) }
+            unsafe { self.all_v4(keys, hashes) }
         }
 
         fn hash_v6(&self, keys: &[[u64; 5]], hashes: &mut [u64]) {
             // SAFETY: as above.
-            unsafe { hash_all(&self.round_keys, keys, hashes) }
+            unsafe { self.all_v6(keys, hashes) }
         }
     }
 
-    /// The MAC of each input of `W` words. An instruction takes a few cycles and the next one of the same block has to wait
-    /// for it, but not one of another block: so a group goes through each round together.
-    #[target_feature(enable = "aes")]
-    fn hash_all<const W: usize>(round_keys: &[__m128i; 11], inputs: &[[u64; W]], hashes: &mut [u64]) {
-        let (groups, rest) = inputs.as_chunks::<GROUP>();
-        let (group_hashes, rest_hashes) = hashes.as_chunks_mut::<GROUP>();
-        for (group, hashes) in groups.iter().zip(group_hashes) {
-            *hashes = mac(round_keys, group);
-        }
-        for (&input, hash) in rest.iter().zip(rest_hashes) {
-            [*hash] = mac(round_keys, &[input]);
-        }
-    }
-
-    #[target_feature(enable = "aes")]
-    fn mac<const W: usize, const N: usize>(round_keys: &[__m128i; 11], inputs: &[[u64; W]; N]) -> [u64; N] {
-        let mut states = [_mm_setzero_si128(); N];
-        for at in (0..W).step_by(2) {
-            for (state, input) in states.iter_mut().zip(inputs) {
-                let high = if at + 1 < W { input[at + 1] } else { 0 };
-                *state = _mm_xor_si128(*state, block(input[at], high));
-            }
-            encrypt(round_keys, &mut states);
-        }
-        states.map(low)
-    }
-
-    #[target_feature(enable = "aes")]
+    #[target_feature(enable = "aes,pclmulqdq")]
     fn encrypt<const N: usize>(round_keys: &[__m128i; 11], blocks: &mut [__m128i; N]) {
         let [first, middle @ .., last] = round_keys;
         for block in blocks.iter_mut() {
@@ -99,7 +123,7 @@ mod aes {
     }
 
     /// The key schedule, FIPS 197 section 5.2.
-    #[target_feature(enable = "aes")]
+    #[target_feature(enable = "aes,pclmulqdq")]
     fn expand(key: __m128i) -> [__m128i; 11] {
         let mut keys = [key; 11];
         let mut next = |at: usize, assisted: __m128i| {
@@ -183,18 +207,32 @@ mod aes {
         }
 
         #[test]
-        fn a_mac_chains_the_blocks() {
-            let Some(aes) = Aes128::new([3, 4]) else { return };
-            let mut state = [block(0, 0)];
-            for (a, b) in [(10, 11), (12, 13), (14, 0)] {
-                let [low, high] = halves(state[0]);
-                state = [block(low ^ a, high ^ b)];
-                // SAFETY: there is an Aes128 only where the CPU has the instructions.
-                unsafe { encrypt(&aes.round_keys, &mut state) }
+        fn an_ipv6_key_is_compressed_and_encrypted() {
+            /// Of polynomials over two elements, bit by bit.
+            fn product(a: u64, b: u64) -> u128 {
+                (0..64).filter(|bit| b >> bit & 1 != 0).fold(0, |sum, bit| sum ^ u128::from(a) << bit)
             }
-            let mut hashes = [0];
-            aes.hash_v6(&[[10, 11, 12, 13, 14]], &mut hashes);
-            assert_eq!(hashes, [low(state[0])]);
+            let Some(aes) = Aes128::new([3, 4]) else { return };
+            let [[k0, k1], [k2, k3]] = aes.address_keys.map(halves);
+            assert_ne!([k0, k1], [k2, k3]);
+            let mut rng = 0x9e37_79b9_7f4a_7c15_u64;
+            let mut word = || {
+                rng ^= rng << 13;
+                rng ^= rng >> 7;
+                rng ^= rng << 17;
+                rng
+            };
+            for _ in 0..100 {
+                let key: [u64; 5] = std::array::from_fn(|_| word());
+                let [a, b, c, d, last] = key;
+                let sum = product(a ^ k0, b ^ k1) ^ product(c ^ k2, d ^ k3) ^ u128::from(last);
+                let mut block = [block(sum as u64, (sum >> 64) as u64)];
+                // SAFETY: there is an Aes128 only where the CPU has the instructions.
+                unsafe { encrypt(&aes.round_keys, &mut block) }
+                let mut hashes = [0];
+                aes.hash_v6(&[key], &mut hashes);
+                assert_eq!(hashes, [low(block[0])]);
+            }
         }
     }
 }

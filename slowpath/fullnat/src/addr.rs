@@ -23,9 +23,9 @@ pub trait Addr: Copy + Eq + Ord + Hash + Debug + Display + Send + Sync + Into<Ip
     fn read(bytes: &[u8]) -> Self;
     /// Writes the address in network order to the first [`Addr::LEN`] bytes.
     fn write(self, bytes: &mut [u8]);
-    /// The sum of the address's 16-bit words as they lie in memory, for [`Change`](crate::wire::checksum::Change): any
-    /// number below 2^34 that is congruent to it modulo 65 535, and 0 only for an address of zeros.
-    fn memory_sum(self) -> u64;
+    /// The sum of the addresses' 16-bit words as they lie in memory, for [`Change`](crate::wire::checksum::Change): any
+    /// number below 2^34 that is congruent to it modulo 65 535, and 0 only for addresses of zeros. There are two at most.
+    fn memory_sum<const N: usize>(addresses: [Self; N]) -> u64;
     /// The address's bits as two 64-bit words, for hashing. IPv4 fills the low half of the second word.
     fn words(self) -> [u64; 2];
     /// Puts the words of a flow key together; `last` has the ports and the protocol in its five low bytes.
@@ -69,8 +69,8 @@ impl Addr for Ipv4Addr {
     }
 
     #[inline(always)]
-    fn memory_sum(self) -> u64 {
-        u64::from(u32::from_ne_bytes(self.octets()))
+    fn memory_sum<const N: usize>(addresses: [Self; N]) -> u64 {
+        addresses.iter().map(|address| u64::from(u32::from_ne_bytes(address.octets()))).sum()
     }
 
     #[inline(always)]
@@ -132,11 +132,16 @@ impl Addr for Ipv6Addr {
     }
 
     #[inline(always)]
-    fn memory_sum(self) -> u64 {
-        // 32-bit words add up to a congruent sum (RFC 1071 section 2C), in half the additions.
-        let octets = self.octets();
-        let (words, _) = octets.as_chunks::<4>();
-        words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum()
+    fn memory_sum<const N: usize>(addresses: [Self; N]) -> u64 {
+        // Larger words add up to a congruent sum (RFC 1071 section 2C), in fewer additions.
+        let mut sum: u128 = 0;
+        for address in addresses {
+            let octets = address.octets();
+            let (words, _) = octets.as_chunks::<8>();
+            sum += words.iter().map(|word| u128::from(u64::from_ne_bytes(*word))).sum::<u128>();
+        }
+        let (low, carries) = (sum as u64, (sum >> 64) as u64);
+        (low & 0xffff_ffff) + (low >> 32) + carries
     }
 
     #[inline(always)]

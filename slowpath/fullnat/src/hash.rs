@@ -10,6 +10,7 @@
 
 use crate::addr::Addr;
 use crate::flow::FlowKey;
+use crate::id::Proto;
 
 /// Most keys that are hashed at once.
 pub const GROUP: usize = 8;
@@ -41,8 +42,7 @@ impl<A: Addr> FlowKey<A> {
     /// of IPv6 five.
     #[inline(always)]
     pub fn words(&self) -> A::KeyWords {
-        let [sport, dport] = [self.sport, self.dport].map(|port| u64::from(u16::from_le_bytes(port.to_be_bytes())));
-        A::key_words(self.src, self.dst, sport | dport << 16 | (self.proto as u64) << 32)
+        words([self.src, self.dst], [self.sport.to_be(), self.dport.to_be()], self.proto)
     }
 
     /// The hash of this key alone.
@@ -51,6 +51,13 @@ impl<A: Addr> FlowKey<A> {
         A::hash_keys(hasher, &[self.words()], &mut hashes);
         hashes[0]
     }
+}
+
+/// The words of a key whose ports are in network byte order.
+#[inline(always)]
+pub(crate) fn words<A: Addr>([src, dst]: [A; 2], ports: [u16; 2], proto: Proto) -> A::KeyWords {
+    let [sport, dport] = ports.map(|port| u64::from(u16::from_le_bytes(port.to_ne_bytes())));
+    A::key_words(src, dst, sport | dport << 16 | (proto as u64) << 32)
 }
 
 /// SipHash-1-3 of a flow key, on any machine.
@@ -131,7 +138,6 @@ mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
-    use crate::id::Proto;
     use crate::testing::Rng;
 
     fn reference(k0: u64, k1: u64, bytes: &[u8]) -> u64 {

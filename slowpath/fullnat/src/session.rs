@@ -5,6 +5,7 @@
 
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey, Rewrite};
+use crate::hash;
 use crate::id::{LPort, NexthopId, Proto, ServerId, ServiceId};
 use crate::offload::{self, Ends};
 use crate::ports::PortSpaceId;
@@ -74,7 +75,8 @@ impl<A: Addr> Session<A> {
     /// Whether a packet with this key, in the form of [`FlowKey::words`], is one of this session and direction.
     #[inline(always)]
     pub fn matches(&self, direction: Direction, words: &A::KeyWords) -> bool {
-        A::same_words(&self.key(direction).words(), words)
+        let (addrs, ports) = (self.addrs[direction as usize], self.ports[direction as usize]);
+        A::same_words(&hash::words(addrs, ports, self.proto()), words)
     }
 
     /// What becomes of packets of this direction: they leave as the answers of the other direction arrive, turned round.

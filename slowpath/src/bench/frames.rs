@@ -90,7 +90,7 @@ impl Template {
         packet.dst.write(&mut bytes[addresses + A::LEN..]);
         if !A::IS_V6 {
             let mut change = Change::default();
-            change.sums(0, packet.src.memory_sum() + packet.dst.memory_sum());
+            change.sums(0, A::memory_sum([packet.src, packet.dst]));
             bytes[ethernet::LEN + 10..ethernet::LEN + 12]
                 .copy_from_slice(&change.apply(self.header_check).to_be_bytes());
         }

@@ -265,12 +265,17 @@ impl<F: Frame, A: Addr> Batch<'_, F, A> {
         let len = at + 1;
         if len.is_multiple_of(GROUP) {
             self.lookup.hash::<F>(sessions, len - GROUP, len);
-            self.lookup.probe::<F>(sessions, len - GROUP);
+            self.lookup.probe::<F>(sessions, (len - GROUP).min(Lookup::<A>::AHEAD));
         }
     }
 }
 
 impl<A: Addr> Lookup<A> {
+    /// Packets whose sessions are asked for before the first of them is at its last stage. A CPU waits for about two dozen
+    /// lines at a time and stands still when it is asked for more, and a session of IPv6 is on two: measured, a group more is
+    /// 10 ns worse for IPv6, and a group less 1 ns for IPv4.
+    const AHEAD: usize = if A::IS_V6 { 2 * GROUP } else { 3 * GROUP };
+
     fn new() -> Self {
         let none = FlowKey { src: A::UNSPECIFIED, dst: A::UNSPECIFIED, sport: 0, dport: 0, proto: Proto::Tcp };
         Lookup {
@@ -357,7 +362,7 @@ impl<F: Frame> Desk<F> {
         lookup.probe_behind::<F>(sessions, GROUP);
         let mut missed = ArrayVec::<_, BURST>::new();
         for start in (0..len).step_by(GROUP) {
-            lookup.probe::<F>(&family.sessions, len.min(start + 3 * GROUP));
+            lookup.probe::<F>(&family.sessions, len.min(start + Lookup::<A>::AHEAD));
             lookup.probe_behind::<F>(&family.sessions, start + 2 * GROUP);
             for (at, frame) in (start..).zip(frames.by_ref().take(GROUP)) {
                 let at = at % BURST;

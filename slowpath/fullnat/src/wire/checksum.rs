@@ -42,7 +42,7 @@ pub fn finish(sum: u32) -> u16 {
 /// The sum of the pseudo header of TCP, UDP and ICMPv6 (RFC 9293 section 3.1, RFC 8200 section 8.1), unfolded.
 #[inline(always)]
 pub fn pseudo_header<A: Addr>(src: A, dst: A, proto: u8, len: u16) -> u32 {
-    let addresses = u16::from_be(fold(src.memory_sum() + dst.memory_sum()));
+    let addresses = u16::from_be(fold(A::memory_sum([src, dst])));
     u32::from(addresses) + u32::from(proto) + u32::from(len)
 }
 

@@ -139,7 +139,7 @@ pub fn translate<A: Addr>(
     mtu_reduce: u16,
 ) {
     let mut outer = Change::default();
-    outer.sums(packet.src.memory_sum() + packet.dst.memory_sum(), src.memory_sum() + dst.memory_sum());
+    outer.sums(A::memory_sum([packet.src, packet.dst]), A::memory_sum([src, dst]));
     let Some(ip_packet) = frame.get_mut(..usize::from(packet.end)) else { return };
     let Some((head, message)) = ip_packet.split_at_mut_checked(usize::from(packet.l4)) else { return };
     rewrite::write_ip(head, packet.ttl, packet.ttl.saturating_sub(1), src, dst, outer);
@@ -162,8 +162,7 @@ pub fn translate<A: Addr>(
 /// Its own checksums are updated where the quote has them.
 fn write_quote<A: Addr>(quoted: &mut [u8], quote: &Quote<A>, inner: &FlowKey<A>) -> Change {
     let mut addresses = Change::default();
-    addresses
-        .sums(quote.key.src.memory_sum() + quote.key.dst.memory_sum(), inner.src.memory_sum() + inner.dst.memory_sum());
+    addresses.sums(A::memory_sum([quote.key.src, quote.key.dst]), A::memory_sum([inner.src, inner.dst]));
     let mut total = addresses;
     let Some((ip, l4)) = quoted.split_at_mut_checked(usize::from(quote.l4 - quote.l3)) else { return total };
     if A::IS_V6 {

@@ -14,10 +14,7 @@ use crate::wire::{ethernet, ipv4, ipv6, tcp, udp};
 #[inline(always)]
 pub fn apply<A: Addr>(frame: &mut [u8], flow: &Flow<A>, rewrite: &Rewrite<A>) {
     let mut change = Change::default();
-    change.sums(
-        flow.key.src.memory_sum() + flow.key.dst.memory_sum(),
-        rewrite.src.memory_sum() + rewrite.dst.memory_sum(),
-    );
+    change.sums(A::memory_sum([flow.key.src, flow.key.dst]), A::memory_sum([rewrite.src, rewrite.dst]));
     let Some((head, l4)) = frame.split_at_mut_checked(usize::from(flow.l4())) else { return };
     write_ip(head, flow.ttl, flow.ttl.saturating_sub(1), rewrite.src, rewrite.dst, change);
     change.word(flow.key.sport, rewrite.sport);

@@ -74,7 +74,7 @@ pub fn insert<F: Frame, A: Addr>(
     let mut change = Change::default();
     change.word(0, u16::from_be_bytes([KIND, len::<A>() as u8]));
     change.word(0, port.0);
-    change.sums(0, client.memory_sum());
+    change.sums(0, A::memory_sum([client]));
     lengthen(frame, flow, len::<A>(), change, max_ip_len)?;
     if let Some(room) = frame.bytes_mut().get_mut(headers..headers + len::<A>()) {
         // In its place, and not copied there: a copy in larger pieces than were written would wait for all stores before.

@@ -30,7 +30,7 @@ use crate::offload::{self, OffloadEnds, Settings};
 use crate::softnic::{self, Parts, StartError};
 use crate::target::{self, TargetError};
 use crate::worker::switch::{PortTraffic, PortsError};
-use crate::worker::{Outbox, Ports, Query, Sink, Source, Worker};
+use crate::worker::{Inbox, Outbox, Ports, Query, Sink, Source, Worker};
 
 /// Descriptors of each queue.
 pub(crate) const DESCRIPTORS: u16 = 1024;
@@ -215,7 +215,7 @@ pub fn assemble(config: &Config) -> Result<Assembled, AssembleError> {
             receive,
             outbox: outbox.behind(switch.clone()).offloading(requests),
             switch,
-            handed: consumers.remove(0),
+            inbox: Inbox::new(consumers.remove(0)),
             iface_of_port: iface_of_port.clone(),
             verdicts,
             control: Some(control_ends),

@@ -12,9 +12,10 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 use crate::addr::same_prefix;
+use crate::flow::Direction;
 use crate::id::{IfaceId, Proto, RPort, ServerId, ServiceId, VPort};
 use crate::route::Routes;
 use crate::sched::{HashTable, SchedulerKind};
@@ -42,6 +43,8 @@ pub struct Plan {
     own: HashMap<IpAddr, Own>,
     /// VIPs and LIPs of earlier plans: sessions over them go on.
     former: HashMap<IpAddr, Own>,
+    /// Addresses that were a VIP in one plan and a LIP in another.
+    both: HashSet<IpAddr>,
     /// By service slot; empty where the scheduler needs none.
     hash_tables: Vec<HashTable>,
 }
@@ -218,6 +221,7 @@ impl Plan {
             ways,
             own,
             former: HashMap::new(),
+            both: HashSet::new(),
             hash_tables: Vec::new(),
         };
         let table = |s: &Option<Service>| s.as_ref().and_then(|s| HashTable::build(s, &plan)).unwrap_or_default();
@@ -275,6 +279,21 @@ impl Plan {
     /// Remembers what addresses were for in earlier plans. The sessions over them go on, and a packet of theirs that lands at another worker must find its owner.
     pub fn remember(&mut self, former: impl IntoIterator<Item = (IpAddr, Own)>) {
         self.former.extend(former);
+    }
+
+    /// Remembers addresses that were a VIP in one plan and a LIP in another: sessions may be of either kind.
+    pub fn remember_both(&mut self, both: impl IntoIterator<Item = IpAddr>) {
+        self.both.extend(both);
+    }
+
+    /// The direction of packets of sessions that go to this address; none where there may be both or neither.
+    pub fn direction_to(&self, address: IpAddr) -> Option<Direction> {
+        match self.own_or_former(address)? {
+            _ if self.both.contains(&address) => None,
+            Own::Vip => Some(Direction::Inbound),
+            Own::Lip => Some(Direction::Outbound),
+            Own::Interface(_) => None,
+        }
     }
 
     /// The interface in this slot. Ids come from the plan itself, which has at least one interface.

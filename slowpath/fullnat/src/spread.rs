@@ -14,7 +14,7 @@ use crate::rss::RssSpread;
 
 /// How packets find the worker that owns their session.
 ///
-/// A packet that hits a session is handled where it landed, so this is asked on misses only.
+/// What the key alone tells is asked before a packet is looked up; the rest, of packets that hit no session where they landed.
 #[derive(Clone, Debug)]
 pub enum Spread {
     /// Interfaces deliver all inbound packets of a flow to one queue, we do not know which: the worker that sees the
@@ -34,9 +34,7 @@ impl Spread {
     pub fn inbound<A: Addr>(&self, here: WorkerId, iface: IfaceId, key: &FlowKey<A>, hash: u64) -> WorkerId {
         match self {
             Spread::Sticky(_) => here,
-            // Neither the high bits, which the session index takes its bucket from, nor the lowest, its tag: a worker
-            // would use only its share of them.
-            Spread::Software(owners) => owners.owner(LPort((hash >> 16) as u16)),
+            Spread::Software(owners) => owners.owner(by_hash(hash)),
             Spread::Rss(ifaces) => Spread::queue(ifaces, here, iface, key),
         }
     }
@@ -46,6 +44,28 @@ impl Spread {
         match self {
             Spread::Sticky(owners) | Spread::Software(owners) => owners.owner(LPort(key.dport)),
             Spread::Rss(ifaces) => Spread::queue(ifaces, here, iface, key),
+        }
+    }
+
+    /// Whether packets may land at another worker than their own, and [`Spread::by_key`] tells for some.
+    pub fn strays(&self) -> bool {
+        match self {
+            Spread::Sticky(owners) | Spread::Software(owners) => owners.workers() > 1,
+            Spread::Rss(_) => false,
+        }
+    }
+
+    /// The owner of a packet of this direction, if that is the same wherever it arrives. None: its session is at the worker
+    /// where it arrives, if there is one.
+    #[inline(always)]
+    pub fn by_key<A: Addr>(&self, direction: Direction, key: &FlowKey<A>, hash: u64) -> Option<WorkerId> {
+        match (self, direction) {
+            // As in `inbound` and `outbound`, by which sessions are made.
+            (Spread::Software(owners), Direction::Inbound) => Some(owners.owner(by_hash(hash))),
+            (Spread::Sticky(owners) | Spread::Software(owners), Direction::Outbound) => {
+                Some(owners.owner(LPort(key.dport)))
+            }
+            (Spread::Sticky(_), Direction::Inbound) | (Spread::Rss(_), _) => None,
         }
     }
 
@@ -69,6 +89,13 @@ impl Spread {
     fn queue<A: Addr>(ifaces: &[RssSpread], here: WorkerId, iface: IfaceId, key: &FlowKey<A>) -> WorkerId {
         ifaces.get(usize::from(iface.0)).map_or(here, |spread| WorkerId(spread.queue(key) as u8))
     }
+}
+
+/// The number of which the remainder is the owner. Neither the high bits, which the session index takes its bucket from, nor
+/// the lowest, its tag: a worker would use only its share of them.
+#[inline(always)]
+fn by_hash(hash: u64) -> LPort {
+    LPort((hash >> 16) as u16)
 }
 
 /// Says for any session which worker it belongs to.
@@ -96,6 +123,33 @@ impl Placement {
         match ends {
             AnyEnds::V4(ends) => self.spread.home(plan, &*self.hash, ends, back),
             AnyEnds::V6(ends) => self.spread.home(plan, &*self.hash, ends, back),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::id::Proto;
+    use crate::testing::Rng;
+
+    #[test]
+    fn the_key_tells_the_worker_that_sessions_are_made_at() {
+        let mut rng = Rng::new(1);
+        let owners = LportOwners::new(3);
+        assert!(!Spread::Software(LportOwners::new(1)).strays() && !Spread::Rss(Vec::new()).strays());
+        for _ in 0..1000 {
+            let [src, dst] = [(); 2].map(|()| Ipv4Addr::from_bits(rng.u64() as u32));
+            let key = FlowKey { src, dst, sport: rng.u16(), dport: rng.u16(), proto: Proto::Tcp };
+            let (here, hash) = (WorkerId(rng.below(3) as u8), rng.u64());
+            for spread in [Spread::Software(owners), Spread::Sticky(owners), Spread::Rss(Vec::new())] {
+                let inbound = spread.by_key(Direction::Inbound, &key, hash);
+                assert_eq!(inbound.unwrap_or(here), spread.inbound(here, IfaceId(0), &key, hash));
+                let outbound = spread.by_key(Direction::Outbound, &key, hash);
+                assert_eq!(outbound.unwrap_or(here), spread.outbound(here, IfaceId(0), &key));
+            }
         }
     }
 }

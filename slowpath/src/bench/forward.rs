@@ -3,6 +3,7 @@
 //! Several workers have sessions of their own, as where NICs steer by flow. With `--handover` a share of the packets arrives
 //! at another worker, as where they do not, and goes to its own through the rings of the daemon.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -138,15 +139,18 @@ fn one<A: BenchAddr>(
     table.together.wait(2)?;
     let counters = Arc::clone(&worker.counters);
     let counted = || (counters.handed_over.get(), counters.dropped(DropReason::HandoverFull));
+    let waited = Cell::new(Duration::ZERO);
     let mut round = || {
         worker.poll();
         if args.handover > 0.0 {
-            table.together.keep_pace(number);
+            waited.set(waited.get() + table.together.keep_pace(number));
         }
     };
     measure(length / 5, sent, &mut round);
     let before = counted();
-    let forwarded = measure(length, sent, &mut round).of_some()?;
+    waited.take();
+    let mut forwarded = measure(length, sent, &mut round).of_some()?;
+    forwarded.cpu = forwarded.cpu.saturating_sub(waited.get());
     let after = counted();
     table.together.run_free(number);
     // The others may still hand over.

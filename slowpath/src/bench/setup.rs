@@ -27,7 +27,7 @@ use super::BenchError;
 use super::frames::Template;
 use super::traffic::{Hosts, MemoryPort, Script, Traffic};
 use crate::assemble::{self, HANDOVER_RING};
-use crate::worker::{Outbox, Query, Transmit, Worker};
+use crate::worker::{Inbox, Outbox, Query, Transmit, Worker};
 
 /// Real servers of the service.
 pub const SERVERS: u16 = 10;
@@ -214,7 +214,7 @@ impl Shared {
             receive,
             switch: None,
             outbox: Outbox::new(send, to, self.mempool, Arc::clone(&counters)),
-            handed: from,
+            inbox: Inbox::new(from),
             iface_of_port: vec![IfaceId(0), IfaceId(1)],
             verdicts: None,
             control: None,

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use super::BenchError;
+use super::{BenchError, cpu_time};
 
 /// Where they wait for each other. A barrier that also lets everybody go when one of them has failed.
 pub struct Together {
@@ -25,6 +25,8 @@ const LOOK: u64 = 4;
 /// Rounds that a worker may be ahead of another. In each it hands over at most a burst per interface, and so much fits the
 /// rings many times.
 const AHEAD: u64 = 8;
+/// A worker that waits looks again after so many pauses of the CPU: each look takes the line from the one that is waited for.
+const PAUSES: u32 = 50;
 
 impl Together {
     /// So many workers.
@@ -57,18 +59,30 @@ impl Together {
 
     /// After each round of a worker: rests while it is far ahead of another one, as it would for want of packets where queues
     /// fill at the same rate. Without that, what a worker that the system has stopped for a while is handed would be lost.
+    ///
+    /// Returns the CPU time it took to wait, which is not to be counted. The thread does not sleep: it would find its caches,
+    /// and the CPU its speed, as they are after a pause.
     #[inline]
-    pub fn keep_pace(&self, number: u8) {
-        let Some(own) = self.rounds.get(usize::from(number)) else { return };
+    pub fn keep_pace(&self, number: u8) -> Duration {
+        let Some(own) = self.rounds.get(usize::from(number)) else { return Duration::ZERO };
         let done = own.0.load(Ordering::Relaxed) + 1;
         own.0.store(done, Ordering::Relaxed);
-        if !done.is_multiple_of(LOOK) {
-            return;
+        if !done.is_multiple_of(LOOK) || !self.is_ahead(done) {
+            return Duration::ZERO;
         }
-        let behind = |other: &Rounds| other.0.load(Ordering::Relaxed).saturating_add(AHEAD) < done;
-        while self.rounds.iter().any(behind) && !self.failed.load(Ordering::Relaxed) {
-            thread::sleep(Duration::from_micros(200));
+        let start = cpu_time();
+        while self.is_ahead(done) && !self.failed.load(Ordering::Relaxed) {
+            for _ in 0..PAUSES {
+                std::hint::spin_loop();
+            }
+            // The one that is behind may need this core.
+            thread::yield_now();
         }
+        cpu_time() - start
+    }
+
+    fn is_ahead(&self, done: u64) -> bool {
+        self.rounds.iter().any(|other| other.0.load(Ordering::Relaxed).saturating_add(AHEAD) < done)
     }
 
     /// Nobody needs to wait for this worker any more.

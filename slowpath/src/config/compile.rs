@@ -75,6 +75,8 @@ pub struct Compiler {
     servers: HashMap<(ServiceId, SocketAddr), KnownServer>,
     /// Every VIP and LIP there was. Never forgotten: nobody knows when the last session over one ends, and they are few.
     addresses: HashMap<IpAddr, Own>,
+    /// Those of them that were both.
+    both: HashSet<IpAddr>,
 }
 
 impl Compiler {
@@ -116,7 +118,12 @@ impl Compiler {
             self.servers.values().map(|known| known.server.clone()).collect(),
         );
         plan.remember(self.addresses.iter().map(|(&address, &own)| (address, own)));
-        self.addresses.extend(plan.own_addresses().filter(|(_, own)| matches!(own, Own::Vip | Own::Lip)));
+        for (address, own) in plan.own_addresses().filter(|(_, own)| matches!(own, Own::Vip | Own::Lip)) {
+            if self.addresses.insert(address, own).is_some_and(|before| before != own) {
+                self.both.insert(address);
+            }
+        }
+        plan.remember_both(self.both.iter().copied());
         Ok(plan)
     }
 

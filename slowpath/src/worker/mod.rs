@@ -14,6 +14,7 @@
 
 mod ends;
 mod idle;
+mod inbox;
 mod outbox;
 mod query;
 pub mod switch;
@@ -22,15 +23,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use dpdk::{Burst, Consumer, Mbuf};
+use dpdk::{Burst, Mbuf};
 use fullnat::counters::Counters;
-use fullnat::forward::Forwarder;
+use fullnat::forward::{Forwarder, Output};
 use fullnat::id::IfaceId;
 use fullnat::offload::Verdict;
 use fullnat::time::Time;
 
 pub use self::ends::{Sink, Source};
 pub use self::idle::{Idle, IdlePolicy};
+pub use self::inbox::Inbox;
 pub use self::outbox::Outbox;
 pub use self::query::Query;
 pub use self::switch::Ports;
@@ -79,8 +81,8 @@ pub struct Worker<R, T> {
     pub switch: Option<Ports>,
     /// Ways out.
     pub outbox: Outbox<T>,
-    /// Rings from the other workers. The frames in them know which interface they came by.
-    pub handed: Vec<Consumer>,
+    /// Frames from the other workers. They know which interface they came by.
+    pub inbox: Inbox,
     /// Interface by the port that a frame's buffer names: the number of the DPDK port, or behind a switch that of the
     /// interface itself.
     pub iface_of_port: Vec<IfaceId>,
@@ -112,6 +114,7 @@ impl<R: Receive, T: Transmit> Worker<R, T> {
     #[inline]
     pub fn poll(&mut self) -> bool {
         let now = Time(self.origin.elapsed().as_millis() as u64);
+        self.inbox.fill();
         let found = self.poll_queues(now) | self.poll_handed(now) | self.poll_verdicts(now);
         self.forwarder.tick(now, &mut self.outbox);
         self.outbox.flush();
@@ -142,24 +145,19 @@ impl<R: Receive, T: Transmit> Worker<R, T> {
         found
     }
 
-    /// Takes frames that landed at other workers and belong to sessions of this one.
+    /// Takes frames that landed at other workers and belong to sessions of this one: those that are near by now, and what
+    /// else came if there are many, but no more than its own queues may have brought.
     #[inline(always)]
     fn poll_handed(&mut self, now: Time) -> bool {
-        let mut found = false;
-        for ring in &mut self.handed {
-            let mut burst: Burst<BURST> = Burst::new();
-            if ring.dequeue_burst(&mut burst) == 0 {
-                continue;
+        let found = !self.inbox.is_empty();
+        for _ in &self.receive {
+            let was_full = self.inbox.is_full();
+            self.counters.taken_over.add(self.inbox.len() as u64);
+            self.inbox.receive(now, &self.iface_of_port, &mut self.forwarder, &mut self.outbox);
+            if !was_full {
+                break;
             }
-            found = true;
-            self.counters.taken_over.add(burst.len() as u64);
-            // Frames of one interface in a row go together, so that their order stays.
-            let mut frames = burst.drain().peekable();
-            while let Some(port) = frames.peek().map(Mbuf::port) {
-                let iface = self.iface_of_port.get(usize::from(port)).copied().unwrap_or_default();
-                let same = std::iter::from_fn(|| frames.next_if(|m| m.port() == port));
-                self.forwarder.receive(now, iface, same, &mut self.outbox);
-            }
+            self.inbox.fill();
         }
         found
     }
@@ -194,5 +192,20 @@ impl<R: Receive, T: Transmit> Worker<R, T> {
             }
         }
         self.query.step(now, busy, &mut self.forwarder, &mut control.events)
+    }
+}
+
+/// Gives the frames of each port to the forwarder, together and in their order.
+#[inline(always)]
+fn receive_by_port<const N: usize>(
+    mut frames: [Option<Mbuf>; N],
+    iface: impl Fn(u16) -> IfaceId,
+    now: Time,
+    forwarder: &mut Forwarder<Mbuf>,
+    out: &mut impl Output<Mbuf>,
+) {
+    while let Some(port) = frames.iter().flatten().next().map(Mbuf::port) {
+        let same = frames.iter_mut().filter_map(|place| place.take_if(|frame| frame.port() == port));
+        forwarder.receive(now, iface(port), same, out);
     }
 }

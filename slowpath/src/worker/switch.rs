@@ -18,7 +18,7 @@ use fullnat::id::IfaceId;
 use fullnat::reason::DropReason;
 use fullnat::time::Time;
 
-use super::BURST;
+use super::{BURST, receive_by_port};
 
 /// Length of a tag.
 const TAG: usize = 4;
@@ -160,12 +160,9 @@ impl Punted {
 
     /// Gives the frames of each interface to the forwarder, together and in their order.
     #[inline(always)]
-    pub(super) fn receive(mut self, now: Time, forwarder: &mut Forwarder<Mbuf>, out: &mut impl Output<Mbuf>) {
-        while let Some(port) = self.0.iter().flatten().next().map(Mbuf::port) {
-            let same = self.0.iter_mut().filter_map(|place| place.take_if(|frame| frame.port() == port));
-            // Set from an interface's number above.
-            forwarder.receive(now, IfaceId(port as u8), same, out);
-        }
+    pub(super) fn receive(self, now: Time, forwarder: &mut Forwarder<Mbuf>, out: &mut impl Output<Mbuf>) {
+        // Set from an interface's number above.
+        receive_by_port(self.0, |port| IfaceId(port as u8), now, forwarder, out);
     }
 }
 

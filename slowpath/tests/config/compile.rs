@@ -1,6 +1,7 @@
 //! What a config is compiled to.
 
 use carom::config::{CompileError, Compiler};
+use fullnat::flow::Direction;
 use fullnat::id::{Proto, ServerId, VPort};
 use fullnat::plan::{Own, PersistenceRule, Plan, Service};
 use fullnat::sched::SchedulerKind;
@@ -196,4 +197,22 @@ fn ids_can_run_out_and_come_back() {
         compile(&mut compiler, &text);
     }
     compiler.compile(&config(21), &[MAC]).unwrap();
+}
+
+#[test]
+fn what_an_address_was_used_for_is_remembered() {
+    let mut compiler = Compiler::new();
+    let (vip, lip) = ("10.10.0.80".parse().unwrap(), "10.10.0.100".parse().unwrap());
+    let directions = |plan: &Plan| [vip, lip].map(|address| plan.direction_to(address));
+    let web = service("a", "10.10.0.80:80", &["10.20.1.10:80"]);
+    let (inbound, outbound) = (Some(Direction::Inbound), Some(Direction::Outbound));
+    assert_eq!(directions(&compile(&mut compiler, &with(&web))), [inbound, outbound]);
+    // Without the service its sessions go on.
+    assert_eq!(directions(&compile(&mut compiler, &with(""))), [inbound, outbound]);
+    // Whoever was both may have sessions of both kinds, however long that is ago.
+    let swapped = with("").replace("10.10.0.100-10.10.0.103", "10.10.0.80");
+    for _ in 0..3 {
+        assert_eq!(directions(&compile(&mut compiler, &swapped)), [None, outbound]);
+    }
+    assert_eq!(directions(&compile(&mut compiler, &with(&web))), [None, outbound]);
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use carom::control::{self, Link};
-use carom::worker::{BURST, Outbox, Ports, Query, Receive, Transmit, Worker};
+use carom::worker::{BURST, Inbox, Outbox, Ports, Query, Receive, Transmit, Worker};
 use dpdk::{Burst, Eal, EalConfig, Memory, Mempool, MempoolConfig, Ring, RingMode};
 use fullnat::counters::Counters;
 use fullnat::flow::FlowKey;
@@ -192,7 +192,7 @@ impl Rig {
                 receive: vec![end(&rx)],
                 switch: switch.clone(),
                 outbox: outbox.offloading(gate.is_some().then_some(requests)),
-                handed: consumers,
+                inbox: Inbox::new(consumers),
                 iface_of_port: (0..plan.interfaces.len()).map(|i| IfaceId(i as u8)).collect(),
                 verdicts: gate.is_some().then_some(verdicts),
                 control: Some(ends),

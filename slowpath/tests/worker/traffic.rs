@@ -1,6 +1,11 @@
 //! Packets between workers, and queues that are full.
 
+use carom::worker::BURST;
+use fullnat::hash::FlowHasher;
+use fullnat::id::{IfaceId, WorkerId};
+use fullnat::ports::LportOwners;
 use fullnat::reason::DropReason;
+use fullnat::spread::Spread;
 
 use crate::rig::{Rig, VIP, answer, client, key_of, request};
 
@@ -63,6 +68,28 @@ fn a_queue_that_stays_full_costs_counted_packets_and_no_buffer() {
     rig.tx[0].borrow_mut().room = usize::MAX;
     rig.poll();
     assert_eq!(rig.sent()[0].len(), 32);
+    assert_eq!(rig.mempool.in_use(), 0);
+}
+
+#[test]
+fn a_worker_keeps_up_with_two_queues_of_another() {
+    let mut rig = Rig::new(2, 4096);
+    let (hash, spread) = (FlowHasher::new(5, 6), Spread::Software(LportOwners::new(2)));
+    let is_others = |frame: &Vec<u8>| {
+        let key = key_of(frame);
+        spread.inbound(WorkerId(0), IfaceId(0), &key, key.hash(&hash)) == WorkerId(1)
+    };
+    let mut strays = (0..64).flat_map(|n| (4000..4064).map(move |port| request(n, port))).filter(is_others);
+    for round in 1..=16 {
+        for _ in 0..2 {
+            rig.rx[0].borrow_mut().frames.extend(strays.by_ref().take(BURST));
+            rig.workers[0].poll();
+        }
+        rig.workers[1].poll();
+        assert_eq!(rig.workers[1].counters.taken_over.get(), round * 2 * BURST as u64);
+    }
+    assert_eq!(rig.total(|c| c.dropped(DropReason::HandoverFull)), 0);
+    assert_eq!(rig.sent()[1].len(), 16 * 2 * BURST);
     assert_eq!(rig.mempool.in_use(), 0);
 }
 

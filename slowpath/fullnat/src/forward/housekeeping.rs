@@ -77,6 +77,8 @@ impl<F: Frame> Forwarder<F> {
         self.v4.ports.set_quarantine(next.plan.quarantine_ms);
         self.v6.ports.set_quarantine(next.plan.quarantine_ms);
         std::mem::swap(&mut self.plan, &mut next.plan);
+        self.v4.directions.forget();
+        self.v6.directions.forget();
         std::mem::swap(&mut self.desk.schedulers, &mut next.schedulers);
         self.desk.loads.publish();
         std::mem::swap(&mut self.desk.loads, &mut next.loads);

@@ -6,6 +6,9 @@
 //!   eight packets pass a stage together, and        └ miss ─▶ another worker's? ─▶ hand over
 //!   others are between it and their next one                  service ▸ admission ▸ scheduler ▸ local port
 //!                                                             ▸ session ─▶ enter ─▶ as a hit
+//!
+//!  where the hash tells whose a packet is: parse ─▶ hash ─┬ ours ─────────────▶ probe index, as above
+//!                                                         └ another worker's ─▶ hand over
 //!  ICMP ─▶ echo answered, error translated by the session of the packet inside
 //!  ARP, neighbour discovery ─▶ answered for our addresses, learned for next hops
 //!
@@ -26,6 +29,7 @@ mod offload;
 mod output;
 mod reply;
 mod show;
+mod stray;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -38,6 +42,7 @@ pub use self::housekeeping::Prepared;
 pub use self::output::Output;
 use self::output::RateLimit;
 pub use self::show::{PortView, SessionView};
+use self::stray::Directions;
 use crate::addr::Addr;
 use crate::counters::Counters;
 use crate::flow::FlowKey;
@@ -132,6 +137,7 @@ struct Desk<F: Frame> {
 /// What one family needs: its sessions, their local ports and next hops.
 struct Family<A: Addr> {
     sessions: SessionTable<A>,
+    directions: Directions<A>,
     ports: PortSpaces<A>,
     hops: Hops<A>,
     due: Due,
@@ -221,6 +227,7 @@ impl<F: Frame> Forwarder<F> {
         let Forwarder { plan, desk, v4, v6, lookup_v4, lookup_v6, .. } = self;
         let rx = Rx { now, iface, plan };
         let mac = plan.interface(iface).mac;
+        let strays = desk.spread.strays();
         desk.send_pending(plan, now, out);
         let mut frames = frames.into_iter();
         let mut burst = ArrayVec::<F, BURST>::new();
@@ -234,12 +241,16 @@ impl<F: Frame> Forwarder<F> {
                 if !ethernet::is_to(bytes, mac) {
                     desk.other(rx, v4, v6, frame, out);
                 } else if let Some(flow) = flow_v4(bytes) {
-                    batch_v4.push(frame, flow, &v4.sessions);
+                    batch_v4.push(frame, flow, &v4.sessions, strays);
                 } else if let Some(flow) = flow_v6(bytes) {
-                    batch_v6.push(frame, flow, &v6.sessions);
+                    batch_v6.push(frame, flow, &v6.sessions, strays);
                 } else {
                     desk.other(rx, v4, v6, frame, out);
                 }
+            }
+            if strays {
+                desk.sort_out(rx, v4, &mut batch_v4, out);
+                desk.sort_out(rx, v6, &mut batch_v6, out);
             }
             if !batch_v4.frames.is_empty() {
                 desk.flows(rx, v4, &mut batch_v4, out);
@@ -255,15 +266,15 @@ impl<F: Frame> Forwarder<F> {
 }
 
 impl<F: Frame, A: Addr> Batch<'_, F, A> {
-    /// Takes a parsed frame, and those before it a stage further.
+    /// Takes a parsed frame, and those before it a stage further, unless they have to be [sorted out](Desk::sort_out) first.
     #[inline(always)]
-    fn push(&mut self, frame: F, flow: Flow<A>, sessions: &SessionTable<A>) {
+    fn push(&mut self, frame: F, flow: Flow<A>, sessions: &SessionTable<A>, strays: bool) {
         let at = self.frames.len() % BURST;
         self.lookup.keys[at] = flow.key.words();
         self.lookup.flows[at] = flow;
         self.frames.push(frame);
         let len = at + 1;
-        if len.is_multiple_of(GROUP) {
+        if len.is_multiple_of(GROUP) && !strays {
             self.lookup.hash::<F>(sessions, len - GROUP, len);
             self.lookup.probe::<F>(sessions, (len - GROUP).min(Lookup::<A>::AHEAD - GROUP));
         }
@@ -336,6 +347,7 @@ impl<A: Addr> Family<A> {
     fn new(sessions: usize, hash: Arc<dyn FlowHash>, seed: u64, now: Time, neighbors: &Neighbors) -> Self {
         Family {
             sessions: SessionTable::new(sessions, hash, now),
+            directions: Directions::new(),
             ports: PortSpaces::new(0, seed),
             hops: Hops::new(neighbors),
             due: Due::default(),

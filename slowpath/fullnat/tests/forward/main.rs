@@ -18,6 +18,7 @@ mod offload_eligible;
 mod offload_model;
 mod rss;
 mod sim;
+mod strays;
 mod switch;
 mod talk;
 mod world;

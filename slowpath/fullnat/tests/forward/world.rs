@@ -155,6 +155,8 @@ pub struct World {
     /// False: the services are gone from the plan.
     pub services: bool,
     pub generation: u64,
+    /// The VIPs are in the pool, too.
+    pub vips_as_lips: bool,
     /// Every VIP and LIP there was.
     pub former: Vec<(IpAddr, Own)>,
     pub shared: BTreeMap<u16, Arc<ServerShared>>,
@@ -177,6 +179,7 @@ impl Default for World {
             link_local: false,
             services: true,
             generation: 0,
+            vips_as_lips: false,
             former: Vec::new(),
             shared: BTreeMap::new(),
         }
@@ -240,14 +243,17 @@ impl World {
         }
         let pool = LocalPool {
             name: "pool".into(),
-            v4: self.lips.iter().map(|&n| Net::lip(n)).collect(),
-            v6: self.lips.iter().map(|&n| Net::lip(n)).collect(),
+            v4: self.lips.iter().map(|&n| Net::lip(n)).chain(self.vips_as_lips.then(Net::vip)).collect(),
+            v6: self.lips.iter().map(|&n| Net::lip(n)).chain(self.vips_as_lips.then(Net::vip)).collect(),
             ports: self.ports.clone(),
         };
         let (interfaces, routes) = (self.interfaces(), self.routes());
         let pools = vec![pool];
         let mut plan = Plan::new(self.generation, interfaces, routes, pools, self.quarantine_ms, services, servers);
         plan.remember(self.former.iter().copied());
+        let changed = |&&(address, own): &&(IpAddr, Own)| plan.own(address).is_some_and(|now| now != own);
+        let both: Vec<IpAddr> = self.former.iter().filter(changed).map(|&(address, _)| address).collect();
+        plan.remember_both(both);
         self.former.extend(plan.own_addresses().filter(|(_, own)| matches!(own, Own::Vip | Own::Lip)));
         Arc::new(plan)
     }

@@ -4,6 +4,7 @@
 //! few steps: most leave from the middle, when their handshake completes.
 
 use crate::id::ServerId;
+use crate::memory::touched;
 
 /// Set in a link that leads to a queue's end, the other bits being its server.
 const END: u32 = 1 << 31;
@@ -37,15 +38,16 @@ pub struct HalfOpen {
 }
 
 impl HalfOpen {
-    /// No entries yet of `0..capacity`. Memory for them is reserved here, and touched as they are first queued.
+    /// No entries yet of `0..capacity`. Memory for them is touched here.
     pub fn new(capacity: usize) -> Self {
         assert!(capacity < END as usize, "an entry's index must fit 31 bits");
-        HalfOpen { links: Vec::with_capacity(capacity), ends: Vec::new(), len: 0, found: 0, next: 0 }
+        let links = touched(capacity, &Link { prev: NOWHERE, next: NOWHERE });
+        HalfOpen { links, ends: Vec::new(), len: 0, found: 0, next: 0 }
     }
 
-    /// Bytes of the memory that was touched so far.
+    /// Bytes of its memory.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.links) + size_of_val(&*self.ends)
+        self.links.capacity() * size_of::<Link>() + size_of_val(&*self.ends)
     }
 
     /// Entries in all queues.

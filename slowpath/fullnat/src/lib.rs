@@ -16,6 +16,7 @@ pub mod half_open;
 pub mod hash;
 pub mod id;
 pub mod index;
+mod memory;
 pub mod neighbor;
 pub mod offload;
 pub mod persistence;

@@ -59,6 +59,22 @@ impl<A: Addr> Session<A> {
         }
     }
 
+    /// What is in a place that no session ever had.
+    pub fn nothing() -> Self {
+        let mut conn = Conn::udp();
+        conn.state = State::Free;
+        Session {
+            addrs: [[A::UNSPECIFIED; 2]; 2],
+            ports: [[0; 2]; 2],
+            conn,
+            last_seen: 0,
+            packets: [0; 2],
+            service_id: ServiceId(0),
+            server_id: ServerId(0),
+            nexthops: [NexthopId(0); 2],
+        }
+    }
+
     /// The protocol.
     #[inline(always)]
     pub fn proto(&self) -> Proto {

@@ -5,8 +5,8 @@
 //!                                                                         Cold (20), links (8 + 8): arrays beside
 //! ```
 //!
-//! Everything is sized at start and never moves: 128 bytes per IPv4 session and 192 per IPv6 session. The index
-//! is touched at start; the arrays page by page, as the number of sessions first reaches them.
+//! Everything is sized at start and never moves: 128 bytes per IPv4 session and 192 per IPv6 session, all
+//! but the list of free places touched then.
 //!
 //! For a burst: [hash](SessionTable::hash_all) the keys and prefetch their [buckets](SessionTable::bucket),
 //! [probe](SessionTable::probe) them and prefetch the [candidates](SessionTable::candidate), look
@@ -23,7 +23,9 @@ use crate::half_open::{self, HalfOpen};
 use crate::hash::{FlowHash, GROUP};
 use crate::id::ServerId;
 use crate::index::{Bucket, Index, NO_VALUE, Probe};
+use crate::memory::touched;
 use crate::offload;
+use crate::ports::PortSpaceId;
 use crate::session::{Cold, Session};
 use crate::tcp::State;
 use crate::time::Time;
@@ -74,14 +76,14 @@ pub struct Placed {
     hashes: [u64; 2],
 }
 
-/// Bytes of memory a table touched so far, by structure.
+/// Bytes of memory a table has touched, by structure.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct TableBytes {
     /// What packets read and write of each session.
     pub hot: usize,
     /// The rest of it.
     pub cold: usize,
-    /// Where keys find their sessions. All of it counts: it is filled at random.
+    /// Where keys find their sessions.
     pub index: usize,
     /// The timers.
     pub wheel: usize,
@@ -114,8 +116,8 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
         SessionTable {
             hasher,
             index: Index::new(2 * max_sessions),
-            slab: Vec::with_capacity(max_sessions),
-            cold: Vec::with_capacity(max_sessions),
+            slab: touched(max_sessions, &Session::nothing()),
+            cold: touched(max_sessions, &Cold::new(now, PortSpaceId(0))),
             free: Vec::with_capacity(max_sessions),
             wheel: Wheel::new(max_sessions, now),
             half_open: HalfOpen::new(max_sessions),
@@ -146,8 +148,8 @@ impl<A: Addr, H: FlowHash> SessionTable<A, H> {
     /// What it takes of the machine's memory.
     pub fn bytes(&self) -> TableBytes {
         TableBytes {
-            hot: size_of_val(&*self.slab),
-            cold: size_of_val(&*self.cold),
+            hot: self.slab.capacity() * size_of::<Session<A>>(),
+            cold: self.cold.capacity() * size_of::<Cold>(),
             index: self.index.bytes(),
             wheel: self.wheel.bytes(),
             half_open: self.half_open.bytes(),

@@ -6,6 +6,7 @@
 //!
 //! Slots are doubly linked lists threaded through one array of 8 bytes per entry: no allocation, O(1) for each step.
 
+use crate::memory::touched;
 use crate::time::Time;
 
 /// Milliseconds per slot.
@@ -38,17 +39,16 @@ pub struct Wheel {
 }
 
 impl Wheel {
-    /// Bytes of the memory that was touched so far.
+    /// Bytes of its memory.
     pub fn bytes(&self) -> usize {
-        size_of_val(&*self.links) + size_of_val(&*self.heads)
+        self.links.capacity() * size_of::<Link>() + size_of_val(&*self.heads)
     }
 
-    /// A wheel for entries `0..capacity` that starts at `now`. Its memory is reserved here, and touched as entries are
-    /// first filed.
+    /// A wheel for entries `0..capacity` that starts at `now`. Its memory is touched here.
     pub fn new(capacity: usize, now: Time) -> Self {
         assert!(capacity < HEAD as usize, "an entry's index must fit 31 bits");
         Wheel {
-            links: Vec::with_capacity(capacity),
+            links: touched(capacity, &Link { prev: NIL, next: NIL }),
             heads: Box::new([NIL; SLOTS]),
             cursor: now.0.div_ceil(TICK_MS),
             filed: 0,

@@ -4,6 +4,7 @@ use arrayvec::ArrayVec;
 
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey};
+use crate::forward::stray::SORTED;
 use crate::forward::{BURST, Desk, Family, Lookup, Missed, Output, Rx};
 use crate::frame::Frame;
 use crate::id::{CPort, IfaceId, LPort, Proto, ServerId, VPort};
@@ -111,6 +112,7 @@ impl<F: Frame> Desk<F> {
         };
         let owner = self.spread.inbound(self.worker, rx.iface, key, hash);
         if owner != self.worker {
+            self.unsorted = SORTED;
             out.hand_over(owner, rx.iface, frame);
             return None;
         }
@@ -178,6 +180,7 @@ impl<F: Frame> Desk<F> {
         if owner == self.worker {
             self.counters.count_drop(reason);
         } else {
+            self.unsorted = SORTED;
             out.hand_over(owner, rx.iface, frame);
         }
     }

@@ -125,6 +125,8 @@ struct Desk<F: Frame> {
     /// When the loads were last published.
     published: Time,
     pending: PendingQueue<F>,
+    /// Batches that are still to be sorted out, since packets of other workers came of late.
+    unsorted: u8,
     /// The one worker that sends probes has it.
     housekeeper: Option<Housekeeper>,
     probes: Probes,
@@ -200,6 +202,7 @@ impl<F: Frame> Forwarder<F> {
                 loads: Loads::default(),
                 published: setup.now,
                 pending: PendingQueue::new(setup.pending_per_nexthop),
+                unsorted: 0,
                 icmp_limit: RateLimit::new(setup.icmp_per_second),
                 reset_limit: RateLimit::new(setup.resets_per_second),
                 offload: setup.offload,
@@ -227,7 +230,7 @@ impl<F: Frame> Forwarder<F> {
         let Forwarder { plan, desk, v4, v6, lookup_v4, lookup_v6, .. } = self;
         let rx = Rx { now, iface, plan };
         let mac = plan.interface(iface).mac;
-        let strays = desk.spread.strays();
+        let strays = desk.unsorted > 0 && desk.spread.strays();
         desk.send_pending(plan, now, out);
         let mut frames = frames.into_iter();
         let mut burst = ArrayVec::<F, BURST>::new();

@@ -4,7 +4,6 @@ use arrayvec::ArrayVec;
 
 use crate::addr::Addr;
 use crate::flow::{Direction, FlowKey};
-use crate::forward::stray::SORTED;
 use crate::forward::{BURST, Desk, Family, Lookup, Missed, Output, Rx};
 use crate::frame::Frame;
 use crate::id::{CPort, IfaceId, LPort, Proto, ServerId, VPort};
@@ -112,8 +111,7 @@ impl<F: Frame> Desk<F> {
         };
         let owner = self.spread.inbound(self.worker, rx.iface, key, hash);
         if owner != self.worker {
-            self.unsorted = SORTED;
-            out.hand_over(owner, rx.iface, frame);
+            self.strayed(rx, owner, frame, out);
             return None;
         }
         if key.proto == Proto::Tcp && !flow.flags.opens() {
@@ -180,8 +178,7 @@ impl<F: Frame> Desk<F> {
         if owner == self.worker {
             self.counters.count_drop(reason);
         } else {
-            self.unsorted = SORTED;
-            out.hand_over(owner, rx.iface, frame);
+            self.strayed(rx, owner, frame, out);
         }
     }
 

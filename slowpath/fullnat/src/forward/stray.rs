@@ -1,7 +1,8 @@
 //! Packets of other workers' sessions that their keys give away: they are handed over without being looked up.
 //!
 //! That is so where interfaces promise nothing and each session is made at the worker that its keys name. What the key does
-//! not tell is found out by the lookup, and handed over by [admission](super::admit).
+//! not tell is found out by the lookup, and handed over by [admission](super::admit); so is the first one of all, with which a
+//! worker begins to look at keys.
 
 use arrayvec::ArrayVec;
 
@@ -9,6 +10,7 @@ use crate::addr::Addr;
 use crate::flow::Direction;
 use crate::forward::{BURST, Batch, Desk, Family, Output, Rx};
 use crate::frame::Frame;
+use crate::id::WorkerId;
 use crate::plan::Plan;
 
 /// Places for addresses of ours, of which few are in use at a time.
@@ -16,7 +18,7 @@ const PLACES: usize = 64;
 
 /// Batches that are sorted out after one that had packets of other workers; where all come to their own, none is. What it
 /// costs to look is a tenth of a packet's time.
-pub(super) const SORTED: u8 = u8::MAX;
+const SORTED: u8 = u8::MAX;
 
 /// The directions of packets by the address they go to, as the plan told them.
 pub(super) struct Directions<A> {
@@ -51,6 +53,13 @@ fn direction_to<A: Addr>(plan: &Plan, to: A) -> Option<Direction> {
 }
 
 impl<F: Frame> Desk<F> {
+    /// Hands a packet over to its worker. The batches that follow are sorted out.
+    #[inline(always)]
+    pub(super) fn strayed(&mut self, rx: Rx<'_>, owner: WorkerId, frame: F, out: &mut impl Output<F>) {
+        self.unsorted = SORTED;
+        out.hand_over(owner, rx.iface, frame);
+    }
+
     /// Hashes the keys of a batch, hands over the packets that are other workers' by them, and moves the others together.
     /// The lines of the index are asked for, as [`Lookup::hash`](super::Lookup::hash) does.
     #[inline(never)]
@@ -74,7 +83,7 @@ impl<F: Frame> Desk<F> {
             let direction = directions.of(rx.plan, flow.key.dst);
             let owner = direction.and_then(|direction| self.spread.by_key(direction, &flow.key, hash));
             if let Some(other) = owner.filter(|&owner| owner != self.worker) {
-                out.hand_over(other, rx.iface, frame);
+                self.strayed(rx, other, frame, out);
                 continue;
             }
             F::prefetch(sessions.bucket(hash));
@@ -82,7 +91,9 @@ impl<F: Frame> Desk<F> {
             (lookup.keys[to], lookup.flows[to], lookup.hashes[to]) = (lookup.keys[at], flow, hash);
             ours.push(frame);
         }
-        self.unsorted = if ours.len() < len { SORTED } else { self.unsorted.saturating_sub(1) };
+        if ours.len() == len {
+            self.unsorted = self.unsorted.saturating_sub(1);
+        }
         *frames = ours;
     }
 }
